@@ -1,0 +1,96 @@
+# gaze_lightning. `make` alone explains itself.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+EXP ?=
+DATA ?= phantom
+DATA_ROOT ?=
+SETTING ?=
+SEED ?=
+TRAINER ?= auto
+LOGGER ?= csv
+RUN ?=
+CKPT ?= best
+IMAGES ?=
+ROOT ?= data/phantom
+ARGS ?=
+VENV ?= .venv
+PYTHON ?= python3
+# One thread per process: two on shared cores were seen 8 to 22 times slower. Free cores: THREADS=2.
+THREADS ?= 1
+
+HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+PY := $(VENV)/bin/python
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+GAZE := OMP_NUM_THREADS=$(THREADS) $(PY) -m gaze_lightning
+LAYERS := --config $(EXP) --config data/$(DATA) --config trainer/$(TRAINER) --config logger/$(LOGGER) \
+	$(if $(SETTING),--config setting/$(SETTING)) $(if $(DATA_ROOT),--data.init_args.root=$(DATA_ROOT)) \
+	$(if $(SEED),--seed_everything=$(SEED)) $(if $(filter-out 1,$(THREADS)),--threads=$(THREADS))
+
+.PHONY: help install train test-model predict phantom list test test-fast lint format typecheck bench clean
+
+help: ## this text
+	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'
+	@grep -hE '^[a-z-]+:.*## ' $(HERE)Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@printf '\nVariables of train: EXP= DATA=phantom|egd_cxr|reflacx|manifest DATA_ROOT= SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp\n'
+	@printf '                    LOGGER=csv|tensorboard|wandb THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
+	@for file in $(HERE)experiments/*.yaml; do printf '  %-34s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
+
+install: $(RUNTIME) ## install into VENV (done by the other targets when needed)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make ... PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt install python3-venv" >&2; exit 2; }
+
+$(RUNTIME): pyproject.toml constraints.txt | $(PY)
+	@echo "Installing into $(VENV): about 6 GB with torch, 2 to 5 minutes the first time ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wandb,tensorboard]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(RUNTIME)
+	@echo "Installing the tools for tests into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,wandb,tensorboard]'
+	@touch $@
+
+train: $(RUNTIME) ## train, test and report: make train EXP=ggcam_resnet50
+	@[ -n "$(EXP)" ] || { echo "Which experiment? make train EXP=<name>, e.g. EXP=ggcam_resnet50" >&2; $(GAZE) list >&2; exit 2; }
+	$(GAZE) train $(LAYERS) $(ARGS)
+
+test-model: $(RUNTIME) ## test a finished run again: make test-model RUN=runs/<experiment>/<run id> [CKPT=best|last]
+	@[ -n "$(RUN)" ] || { echo "Which run? make test-model RUN=runs/<experiment>/<run id>" >&2; ls -d runs/*/* >&2; exit 2; }
+	$(GAZE) test --run $(RUN) --ckpt $(CKPT) $(ARGS)
+
+predict: $(RUNTIME) ## predict a folder of films: make predict RUN=runs/... IMAGES=folder
+	@[ -n "$(RUN)" ] && [ -n "$(IMAGES)" ] || { echo "make predict RUN=runs/<experiment>/<run id> IMAGES=<folder of PNG or JPG films>" >&2; exit 2; }
+	$(GAZE) predict --run $(RUN) --ckpt $(CKPT) --images $(IMAGES) $(ARGS)
+
+phantom: $(RUNTIME) ## write the synthetic data set somewhere: make phantom ROOT=/tmp/phantom ARGS="--knobs.n_train 20"
+	$(GAZE) phantom --root $(ROOT) $(ARGS)
+
+list: $(RUNTIME) ## the experiments and layers
+	@$(GAZE) list
+
+test: $(DEV) ## run the tests (two processes, one thread each)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-fast: $(DEV) ## the tests without the slow and multi-process ones
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow and not ddp" $(ARGS)
+
+lint: $(DEV) ## style and the import rule
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(VENV)/bin/lint-imports
+
+format: $(DEV) ## format the code
+	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+
+typecheck: $(DEV) ## mypy, strict
+	$(PY) -m mypy
+
+bench: $(DEV) ## benchmarks, each with a correctness check inside
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m benchmarks.saliency $(ARGS)
+
+clean: ## remove caches of tools (never runs, data or the environment)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

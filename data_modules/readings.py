@@ -1,0 +1,59 @@
+"""The one table that every source is read into."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gaze_lightning.gaze import Fixations
+
+LabelType = Literal["single", "multi"]
+Split = Literal["train", "validate", "test"]
+
+
+class Region(Protocol):
+    """An outline on one film that belongs to one class."""
+
+    class_index: int
+    kind: Literal["lesion", "anatomy"]
+
+    def mask(self, scale: float, offset_x: float, offset_y: float, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """Rasterise at network resolution.
+
+        Args:
+            scale: network pixels per film pixel.
+            offset_x: network x of the film's left edge.
+            offset_y: network y of the film's upper edge.
+            size: (H, W) of the network image.
+
+        Returns:
+            bool ``[H, W]``.
+        """
+
+
+@dataclass(frozen=True)
+class ReadingTable:
+    """One row per reading (one reader, one film); everything a dataset needs, nothing of the source's format.
+
+    Attributes:
+        frame: columns ``sample_id`` (unique), ``image_id``, ``subject``, ``image_path`` (all str), ``height``, ``width``
+            (int, original film pixels, 0 = not stated by the source), ``split`` (``train``/``validate``/``test`` as the
+            source says, or empty), ``source_row`` (line of the source's table, for messages).
+        labels: int64 ``[n]`` class index (single-label) or float32 ``[n, K]`` in {0, 1, NaN} (multi-label), or None.
+        class_names: names of the classes, in the order of the labels.
+        label_type: ``"single"`` (exclusive classes) or ``"multi"``.
+        fixations: ``sample_id`` -> fixations in original film pixels; a reading without usable gaze is absent or empty.
+        regions: ``sample_id`` -> lesion and anatomy outlines, where the source has them.
+        excluded: reason -> number of rows left out on the way, for the log.
+    """
+
+    frame: pd.DataFrame
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+    class_names: tuple[str, ...]
+    label_type: LabelType
+    fixations: Mapping[str, Fixations]
+    regions: Mapping[str, Sequence[Region]] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,126 @@
+"""The composition root: the only place that knows tasks, data modules and callbacks together."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+
+import callbacks
+import data_modules
+import gaze_lightning.tasks as tasks
+from gaze_lightning.run_folder import new_run_folder
+
+__all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
+
+_log = logging.getLogger(__name__)
+
+
+class SaveResolvedConfig(SaveConfigCallback):
+    """Write the resolved configuration to ``config.yaml`` in the run folder (never over an existing one)."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
+        super().__init__(parser, config, save_to_log_dir=False, **kwargs)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called by Lightning on rank zero before the first epoch."""
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if path.exists():  # `train` tests with the trainer that fitted: the configuration is the same
+            return
+        self.parser.save(self.config, path, skip_none=False, overwrite=False, multifile=False)
+
+
+class GazeCLI(LightningCLI):
+    """LightningCLI in subclass mode, with a folder per run and the callbacks that no experiment may lose.
+
+    Callbacks in ``trainer.callbacks`` of a later configuration file replace those of an earlier one, therefore the ones
+    below have sections of their own (``checkpoint``, ``staged_training``, ``cam_logger``, ``test_report``, ...).
+
+    Args:
+        args: command-line arguments that start with the subcommand.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        super().__init__(
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveResolvedConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "gaze-lightning"},
+            args=args,
+        )
+
+    run_folder: Path
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the sections of the forced callbacks and what the data tell the task."""
+        parser.add_argument("--experiment", type=str, default="unnamed", help="name of the experiment")
+        parser.add_argument("--runs", type=str, default="runs", help="folder that holds all runs")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this run instead of a fresh one")
+        parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's default")
+        for section, callback in (
+            ("checkpoint", callbacks.StagedCheckpoint),
+            ("staged_training", callbacks.StagedTraining),
+            ("cam_logger", callbacks.CAMLogger),
+            ("test_report", callbacks.TestReport),
+            ("prediction_writer", callbacks.PredictionWriter),
+            ("throughput", callbacks.Throughput),
+            ("provenance", callbacks.Provenance),
+        ):
+            parser.add_lightning_class_args(callback, section)
+        parser.link_arguments("data.class_names", "model.init_args.class_names", apply_on="instantiate")
+        parser.link_arguments("data.label_type", "model.init_args.label_type", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the given arguments; unlike upstream without a warning that there is a ``sys.argv`` as well."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep the command line's values: upstream lets those of the checkpoint win without a word."""
+        config = self.config.get(self.config.get("subcommand"))
+        path = config and config.get("ckpt_path")
+        if not path or not Path(path).is_file():
+            return
+        stored = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        given = config.model.init_args
+        differences = [
+            f"  {name}: {given[name]!r} here, {value!r} in the checkpoint"
+            for name, value in sorted(stored.items())
+            if name in given and not name.startswith("_") and given[name] is not None and given[name] != value
+        ]
+        if differences:
+            rank_zero_warn(
+                "configuration and checkpoint differ; the configuration (command line) wins:\n" + "\n".join(differences)
+            )
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder and let everything write into it."""
+        config = self.config[self.config.subcommand]
+        if config.threads:
+            torch.set_num_threads(config.threads)
+            cv2.setNumThreads(config.threads)
+        if config.run_dir is None:
+            self.run_folder = new_run_folder(Path(config.runs) / config.experiment)
+        else:
+            self.run_folder = Path(config.run_dir)
+            self.run_folder.mkdir(parents=True, exist_ok=True)
+        config.trainer.default_root_dir = str(self.run_folder)
+        config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
+        loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
+        for logger in loggers:
+            if isinstance(logger, Namespace) and "save_dir" in logger.init_args:
+                logger.init_args.save_dir = str(self.run_folder)
+
+    def after_instantiate_classes(self) -> None:
+        """Say where the run lives."""
+        rank_zero_info(f"Run folder: {os.path.relpath(self.run_folder)}")

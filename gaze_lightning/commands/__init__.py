@@ -1,0 +1,1 @@
+"""What the subcommands do. Part of the composition root."""

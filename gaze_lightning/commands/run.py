@@ -1,0 +1,72 @@
+"""``train``, ``fit``, ``validate``, ``test`` and ``predict``."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning.utilities import rank_zero_only
+
+from gaze_lightning.cli import GazeCLI
+
+
+def run(command: str, args: list[str], images: str | None = None) -> None:
+    """Run one of Lightning's commands; ``train`` is ``fit`` followed by ``test`` on the best checkpoint.
+
+    Args:
+        command: name of the subcommand.
+        args: its arguments, with experiment names already resolved to files.
+        images: ``predict`` only: folder of films to predict instead of the configured data.
+    """
+    if images is not None:
+        args = _predict_folder(args, Path(images))
+    cli = GazeCLI(["fit" if command == "train" else command, *args])
+    if command == "train":
+        best = cli.run_folder / "checkpoints" / "best.ckpt"
+        # fast_dev_run and an interrupted run leave no best checkpoint: then the weights at hand are tested
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=str(best) if best.is_file() else None)
+    _farewell(cli.run_folder)
+
+
+@rank_zero_only
+def _farewell(folder: Path) -> None:
+    """Say what lies where."""
+    shown = Path(os.path.relpath(folder))
+    what = {
+        "results.json": "results with intervals",
+        "predictions.csv": "one row per sample",
+        "metrics.csv": "curves",
+        "cams": "CAM panels (PNG)",
+        "overlays": "CAM overlays (PNG)",
+        "checkpoints": "best.ckpt, last.ckpt",
+        "config.yaml": "the resolved configuration",
+    }
+    print(f"\n{shown}/")  # noqa: T201
+    for name, text in what.items():
+        if (folder / name).exists():
+            print(f"  {name:<16} {text}")  # noqa: T201
+
+
+def _predict_folder(args: list[str], images: Path) -> list[str]:
+    """Replace the data of a run's configuration by a folder of films."""
+    config_path, checkpoint = args[args.index("--config") + 1], args[args.index("--ckpt_path") + 1]
+    config: dict[str, Any] = yaml.safe_load(Path(config_path).read_text())
+    stored = torch.load(checkpoint, weights_only=True, map_location="cpu")["hyper_parameters"]
+    data = config["data"]["init_args"]
+    config["data"] = {
+        "class_path": "data_modules.FolderDataModule",
+        "init_args": {
+            "root": str(images),
+            "image_size": data["image_size"],
+            "class_names": stored["class_names"],
+            "label_type": stored["label_type"],
+            "batch_size": data.get("eval_batch_size") or data["batch_size"],
+            "num_workers": data["num_workers"],
+            "cache_dir": None,
+        },
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
+        yaml.safe_dump(config, file)
+    return [file.name if arg == config_path else arg for arg in args]

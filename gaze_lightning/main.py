@@ -1,0 +1,132 @@
+"""The command line, before anything heavy is imported."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from gaze_lightning import __version__
+from gaze_lightning.layers import Layers, UnknownNameError, available, description, resolve
+from gaze_lightning.run_folder import checkpoint_of, new_run_folder
+
+_USAGE = """\
+usage: gaze-lightning COMMAND [options]
+
+  train      fit, then test the best checkpoint and print the table of results
+  fit        train                             (options of Lightning's CLI: fit --help)
+  validate   evaluate on the validation split
+  test       evaluate on the test split        (test --run runs/<experiment>/<run id>)
+  predict    probabilities and CAM overlays    (predict --run runs/... --images folder/)
+  phantom    write the synthetic data set      (phantom --help)
+  list       the experiments and the layers
+
+  --config NAME        an experiment, a layer (data/reflacx, trainer/gpu, logger/wandb, setting/paper) or a file
+  gaze-lightning train --config ggcam_resnet50
+  gaze-lightning train --config ggcam_resnet50 --config data/reflacx --data.init_args.root /data
+"""
+_LINKED = ("class_names", "label_type")
+
+
+def _stop(message: str) -> NoReturn:
+    print(message, file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
+
+
+def _take(args: list[str], *flags: str) -> tuple[list[str], list[str]]:
+    """Split ``args`` into the values of the given flags and everything else."""
+    values, rest = [], []
+    queue = iter(args)
+    for arg in queue:
+        flag, equals, value = arg.partition("=")
+        if flag not in flags:
+            rest.append(arg)
+        elif equals:
+            values.append(value)
+        else:
+            try:
+                values.append(next(queue))
+            except StopIteration:
+                _stop(f"{flag} needs a value")
+    return values, rest
+
+
+def _announce(layers: Layers) -> None:
+    if layers.experiment and os.environ.get("LOCAL_RANK", "0") == "0":
+        choice = "  ".join(f"{group}={layers.choice[group]}" for group in ("setting", "data", "trainer", "logger"))
+        print(f"{layers.experiment}: {description(layers.experiment)}\n{choice}")  # noqa: T201
+
+
+def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
+    """Arguments for a command on a finished run: its configuration, its best checkpoint, a fresh folder below it."""
+    if not (run / "config.yaml").is_file():
+        _stop(f"{run} is not the folder of a run: it has no config.yaml (RUN=runs/<experiment>/<run id>)")
+    names, args = _take(args, "--ckpt")
+    try:
+        checkpoint = checkpoint_of(run, *names)
+    except FileNotFoundError as error:
+        _stop(str(error))
+    head = ["--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
+    if not any(arg.split("=")[0] == "--run_dir" for arg in args):
+        head += ["--run_dir", str(new_run_folder(run / command))]
+    return head + args
+
+
+def _fit_arguments(args: list[str]) -> list[str]:
+    names, rest = _take(args, "--config", "-c")
+    try:
+        layers = resolve(names)
+    except UnknownNameError as error:
+        _stop(str(error))
+    for arg in rest:
+        key = arg.partition("=")[0].lstrip("-").removeprefix("model.").removeprefix("init_args.")
+        if key in _LINKED and arg.startswith("--model."):
+            _stop(f"{arg}: {key} is told to the model by the data; set it there (--data.init_args....)")
+    _announce(layers)
+    head = [argument for file in layers.files for argument in ("--config", str(file))]
+    if layers.experiment:
+        head += ["--experiment", layers.experiment]
+    return head + rest
+
+
+def _list() -> None:
+    print("Experiments")  # noqa: T201
+    for name in available():
+        print(f"  {name:<34} {description(name)}")  # noqa: T201
+    for group in ("data", "setting", "trainer", "logger"):
+        print(f"{group:<9} {', '.join(available(group))}")  # noqa: T201
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``gaze-lightning``.
+
+    Args:
+        args: command-line arguments, ``sys.argv[1:]`` by default.
+
+    Raises:
+        SystemExit: status 2 for unknown names, misspelt keys and unusable values.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    command, rest = (args[0], args[1:]) if args else ("--help", [])
+    match command:
+        case "--help" | "-h" | "help":
+            print(_USAGE)  # noqa: T201
+        case "--version":
+            print(__version__)  # noqa: T201
+        case "list":
+            _list()
+        case "phantom":
+            from gaze_lightning.commands.phantom import phantom
+
+            phantom(rest)
+        case "train" | "fit" | "validate" | "test" | "predict":
+            from gaze_lightning.commands.run import run
+
+            runs, rest = _take(rest, "--run")
+            if runs and command in ("train", "fit"):
+                _stop("--run names a finished run: use it with validate, test or predict")
+            images, rest = _take(rest, "--images") if command == "predict" else ([], rest)
+            rest = _of_run(command, Path(runs[-1]), rest) if runs else _fit_arguments(rest)
+            run(command, rest, images=images[-1] if images else None)
+        case _:
+            _stop(f"no command is called {command!r}\n\n{_USAGE}")
