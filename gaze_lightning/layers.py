@@ -53,8 +53,8 @@ def resolve(names: Sequence[str]) -> Layers:
 
     A value is the path of a file, the name of an experiment (``ggcam_resnet50``), or a layer (``data/reflacx``,
     ``trainer/gpu``, ``logger/wandb``, ``setting/paper``). An experiment brings its layers along: ``_base/common``, then
-    data, trainer, logger, setting, the experiment itself and what the setting changes for this experiment
-    (``setting/<setting>/<experiment>``). Files come last, in the order given. Without a choice the data are the phantom
+    data, trainer, logger, the experiment itself (what it is), the setting (how large) and what the setting changes for
+    this experiment (``setting/<setting>/<experiment>``). Files come last, in the order given. Without a choice the data are the phantom
     and the setting is ``demo`` for the phantom and ``paper`` for everything else.
 
     Args:
@@ -90,8 +90,8 @@ def resolve(names: Sequence[str]) -> Layers:
     choice.setdefault("trainer", "auto")
     choice.setdefault("logger", "csv")
     choice.setdefault("setting", "demo" if choice["data"] == "phantom" else "paper")
-    stack = [ROOT / "_base" / "common.yaml", *(_layer(group, choice[group]) for group in GROUPS)]
-    stack.append(ROOT / f"{experiment}.yaml")
+    stack = [ROOT / "_base" / "common.yaml", *(_layer(group, choice[group]) for group in GROUPS if group != "setting")]
+    stack += [ROOT / f"{experiment}.yaml", _layer("setting", choice["setting"])]
     special = ROOT / "setting" / choice["setting"] / f"{experiment}.yaml"
     if special.is_file():
         stack.append(special)

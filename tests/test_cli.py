@@ -1,0 +1,155 @@
+"""The command line as a user meets it, in-process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from gaze_lightning.main import main
+
+
+@pytest.fixture(scope="module")
+def tiny(phantom_root, phantom_knobs, tmp_path_factory):
+    """Arguments that make any experiment small: the session's phantom and a few small batches."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def arguments(*names: str, root: Path | None = None) -> list[str]:
+        layers = [argument for name in names for argument in ("--config", name)]
+        phantom = not any(name.startswith("data/") for name in names)
+        knobs = [f"--data.init_args.{key}={value}" for key, value in vars(phantom_knobs).items() if key != "seed"]
+        return [
+            *layers,
+            f"--data.init_args.root={root or phantom_root}",
+            *(knobs if phantom else []),
+            f"--data.init_args.cache_dir={cache}",
+            "--data.init_args.batch_size=4",
+            "--data.init_args.image_size=[48,40]",
+            "--data.init_args.saliency_size=[24,20]",
+            "--model.init_args.backbone=test_resnet.r160_in1k",
+            "--model.init_args.output_stride=32",
+            "--trainer.limit_train_batches=2",
+            "--trainer.max_epochs=2",
+            "--trainer.accelerator=cpu",
+            "--trainer.enable_progress_bar=false",
+        ]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def finished_run(tiny, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    main(["train", *tiny("ggcam_resnet50"), f"--runs={runs}"])
+    (run,) = (runs / "ggcam_resnet50").iterdir()
+    return run
+
+
+def test_train_leaves_everything_of_the_run_in_its_folder(finished_run):
+    for name in (
+        "config.yaml",
+        "provenance.json",
+        "metrics.csv",
+        "predictions.csv",
+        "results.json",
+        "split.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    ):
+        assert (finished_run / name).is_file(), name
+    assert list(finished_run.glob("cams/test/*.png"))
+
+
+def test_every_test_film_is_predicted_once(finished_run):
+    predictions = pd.read_csv(finished_run / "predictions.csv", dtype={"sample_id": str})
+    split = pd.read_csv(finished_run / "split.csv", dtype=str)
+    assert sorted(predictions["sample_id"]) == sorted(split.loc[split["split"] == "test", "sample_id"])
+
+
+def test_testing_the_finished_run_gives_the_numbers_of_the_training(finished_run):
+    main(["test", "--run", str(finished_run), "--trainer.enable_progress_bar=false"])
+    (again,) = (finished_run / "test").iterdir()
+    assert json.loads((again / "results.json").read_text()) == json.loads((finished_run / "results.json").read_text())
+
+
+def test_predicting_a_folder_of_films_writes_probabilities_and_overlays(finished_run, phantom_root, tmp_path):
+    films = tmp_path / "my films"
+    films.mkdir()
+    for film in sorted(phantom_root.glob("physionet.org/files/mimic-cxr-jpg/**/*.jpg"))[:3]:
+        (films / film.name).write_bytes(film.read_bytes())
+    main(["predict", "--run", str(finished_run), "--images", str(films), "--trainer.enable_progress_bar=false"])
+    (folder,) = (finished_run / "predict").iterdir()
+    table = pd.read_csv(folder / "predictions.csv")
+    assert len(table) == 3
+    assert table[["prob_Normal", "prob_CHF", "prob_pneumonia"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert len(list(folder.glob("overlays/*.png"))) == 3
+
+
+def test_resolved_configuration_holds_what_was_asked_for(finished_run):
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    assert config["data"]["init_args"]["image_size"] == [48, 40]
+    assert config["model"]["init_args"]["gaze_target"] == "intended"
+    assert config["experiment"] == "ggcam_resnet50"
+
+
+def test_resolved_configuration_runs_again_in_a_folder_of_its_own(finished_run, tmp_path):
+    main(["fit", "--config", str(finished_run / "config.yaml"), f"--runs={tmp_path}", "--run_dir=null"])
+    (again,) = (tmp_path / "ggcam_resnet50").iterdir()
+    assert (again / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_command_line_wins_over_the_checkpoint_and_says_so(finished_run, tmp_path):
+    with pytest.warns(UserWarning, match=r"lr: 0\.25 here, 0\.001 in the checkpoint"):
+        main(["test", "--run", str(finished_run), "--model.init_args.lr=0.25", f"--run_dir={tmp_path}"])
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["init_args"]["lr"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--model.init_args.learning_rate=1"], "learning_rate"),
+        (["--data.init_args.batchsize=2"], "batchsize"),
+        (["--trainer.max_epoch=2"], "max_epoch"),
+        (["--model.init_args.lr=fast"], "fast"),
+        (["--model.init_args.class_names=[a,b]"], "told to the model by the data"),
+    ],
+)
+def test_misspelt_or_unusable_key_never_runs(tiny, tmp_path, capsys, extra, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *tiny("baseline_resnet18"), f"--runs={tmp_path}", *extra])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_experiment_exits_2_and_lists_the_existing_ones(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", "ggcam_resnet5"])
+    assert stop.value.code == 2
+    assert "ggcam_resnet50_released" in capsys.readouterr().err
+
+
+def test_unknown_name_is_refused_before_torch_is_imported():
+    code = (
+        "import sys; from gaze_lightning.main import main\n"
+        "try: main(['fit', '--config', 'nothing'])\nexcept SystemExit: print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["egd_cxr", "reflacx"])
+def test_missing_root_names_what_was_looked_for_and_the_variable_to_set(tiny, tmp_path, name):
+    with pytest.raises(ValueError, match="DATA_ROOT"):
+        main(["fit", *tiny("baseline_resnet18", f"data/{name}", "setting/demo", root=tmp_path), f"--runs={tmp_path}"])
+
+
+@pytest.mark.parametrize("name", ["egd_cxr", "reflacx"])
+def test_credentialed_layouts_train_through_the_same_command(tiny, phantom_root, tmp_path, name):
+    extra = ["--data.init_args.point_source=fixations"] if name == "egd_cxr" else []
+    main(["train", *tiny("ggcam_resnet50", f"data/{name}", "setting/demo", root=phantom_root), *extra, f"--runs={tmp_path}"])
+    (run,) = (tmp_path / "ggcam_resnet50").iterdir()
+    assert (run / "results.json").is_file()

@@ -1,0 +1,49 @@
+"""Every experiment file, through the command line."""
+
+import pytest
+
+from gaze_lightning.cli import GazeCLI
+from gaze_lightning.layers import available, resolve
+from gaze_lightning.main import main
+
+
+class BuiltOnly(GazeCLI):
+    """Parse and build everything, run nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", available())
+def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_root, phantom_knobs, tmp_path):
+    knobs = [f"--data.init_args.{key}={value}" for key, value in vars(phantom_knobs).items() if key != "seed"]
+    main(
+        [
+            "train",
+            f"--config={name}",
+            f"--data.init_args.root={phantom_root}",
+            *knobs,
+            f"--data.init_args.cache_dir={tmp_path / 'cache'}",
+            "--data.init_args.batch_size=4",
+            "--trainer.limit_train_batches=1",
+            "--trainer.max_epochs=2",
+            "--trainer.accelerator=cpu",
+            "--trainer.enable_progress_bar=false",
+            f"--runs={tmp_path}",
+        ]
+    )
+    (run,) = (tmp_path / name).iterdir()
+    assert (run / "results.json").is_file()
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("data", ["egd_cxr", "reflacx"])
+@pytest.mark.parametrize("name", available())
+def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
+    layers = resolve([name, f"data/{data}"])
+    assert layers.choice["setting"] == "paper"
+    files = [argument for file in layers.files for argument in ("--config", str(file))]
+    cli = BuiltOnly(["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"])
+    assert cli.datamodule.image_size == (1536, 1280)
+    assert cli.model.hparams["lr"] == pytest.approx(6e-3 if "efficientnet" in name else 5e-3)
+    assert sum(parameter.numel() for parameter in cli.model.parameters()) > 1e7

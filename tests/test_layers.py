@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gaze_lightning.layers import GROUPS, ROOT, UnknownNameError, available, description, resolve
+
+
+def _names(files):
+    return [str(Path(file).relative_to(ROOT).with_suffix("")) for file in files]
+
+
+def test_experiment_brings_its_layers_in_order():
+    assert _names(resolve(["ggcam_resnet50"]).files) == [
+        "_base/common",
+        "data/phantom",
+        "trainer/auto",
+        "logger/csv",
+        "ggcam_resnet50",
+        "setting/demo",
+        *(["setting/demo/ggcam_resnet50"] if (ROOT / "setting/demo/ggcam_resnet50.yaml").is_file() else []),
+    ]
+
+
+def test_real_data_default_to_the_paper_setting_and_the_phantom_to_the_demo():
+    assert resolve(["ggcam_resnet50"]).choice["setting"] == "demo"
+    assert resolve(["ggcam_resnet50", "data/reflacx"]).choice["setting"] == "paper"
+    assert resolve(["ggcam_resnet50", "data/reflacx", "setting/demo"]).choice["setting"] == "demo"
+
+
+def test_what_a_setting_changes_for_one_experiment_comes_after_it():
+    files = _names(resolve(["ggcam_efficientnetv2_s", "setting/paper"]).files)
+    assert files[-2:] == ["setting/paper", "setting/paper/ggcam_efficientnetv2_s"]
+
+
+def test_files_come_last(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed_everything: 3\n")
+    assert resolve([str(mine), "baseline_resnet18"]).files[-1] == mine
+    assert resolve([str(mine)]).files == (mine,)
+
+
+@pytest.mark.parametrize("name", ["ggcam_resnet51", "data/reflax", "setting/big", "logger/none"])
+def test_unknown_name_lists_the_existing_ones(name):
+    with pytest.raises(UnknownNameError) as error:
+        resolve([name])
+    group = name.partition("/")[0] if "/" in name else None
+    assert all(known in str(error.value) for known in available(group))
+
+
+def test_two_experiments_at_once_are_refused():
+    with pytest.raises(UnknownNameError, match="one experiment at a time"):
+        resolve(["ggcam_resnet50", "baseline_resnet50"])
+
+
+@pytest.mark.parametrize("name", available())
+def test_experiment_file_is_short_says_what_it_is_and_leaves_other_layers_alone(name):
+    text = (ROOT / f"{name}.yaml").read_text()
+    assert len(text.splitlines()) <= 40
+    assert description(name).endswith((".", ")")) or len(description(name)) > 20
+    assert f"EXP={name}" in text.splitlines()[1]
+    assert not {"data", "seed_everything", "run_dir"} & yaml.safe_load(text).keys()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_has_its_defaults(group):
+    default = {"data": "phantom", "trainer": "auto", "logger": "csv", "setting": "demo"}[group]
+    assert default in available(group)
