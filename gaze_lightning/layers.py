@@ -54,7 +54,7 @@ def resolve(names: Sequence[str]) -> Layers:
     A value is the path of a file, the name of an experiment (``ggcam_resnet50``), or a layer (``data/reflacx``,
     ``trainer/gpu``, ``logger/wandb``, ``setting/paper``). An experiment brings its layers along: ``_base/common``, then
     data, trainer, logger, the experiment itself (what it is), the setting (how large) and what the setting changes for
-    this experiment (``setting/<setting>/<experiment>``). Files come last, in the order given. Without a choice the data are the phantom
+    these data and this experiment (``setting/<setting>/<data>``, ``setting/<setting>/<experiment>``). Files come last, in the order given. Without a choice the data are the phantom
     and the setting is ``demo`` for the phantom and ``paper`` for everything else.
 
     Args:
@@ -92,7 +92,6 @@ def resolve(names: Sequence[str]) -> Layers:
     choice.setdefault("setting", "demo" if choice["data"] == "phantom" else "paper")
     stack = [ROOT / "_base" / "common.yaml", *(_layer(group, choice[group]) for group in GROUPS if group != "setting")]
     stack += [ROOT / f"{experiment}.yaml", _layer("setting", choice["setting"])]
-    special = ROOT / "setting" / choice["setting"] / f"{experiment}.yaml"
-    if special.is_file():
-        stack.append(special)
+    special = [ROOT / "setting" / choice["setting"] / f"{name}.yaml" for name in (choice["data"], experiment)]
+    stack += [path for path in special if path.is_file()]
     return Layers(experiment, choice, (*stack, *files))

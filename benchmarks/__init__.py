@@ -1,0 +1,1 @@
+"""Benchmarks with a correctness check inside: a fast wrong answer fails."""

@@ -1,0 +1,22 @@
+"""Lightning callbacks: observers (CAM pages, results, speed, provenance) and the ones that stage a training."""
+
+from callbacks.cam_logger import CAMLogger
+from callbacks.prediction_writer import PredictionWriter
+from callbacks.provenance import Provenance
+from callbacks.reload_on_plateau import ReloadOnPlateau
+from callbacks.staged_checkpoint import StagedCheckpoint
+from callbacks.staged_training import Stage, StagedTraining
+from callbacks.test_report import TestReport
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "CAMLogger",
+    "PredictionWriter",
+    "Provenance",
+    "ReloadOnPlateau",
+    "Stage",
+    "StagedCheckpoint",
+    "StagedTraining",
+    "TestReport",
+    "Throughput",
+]

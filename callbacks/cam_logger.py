@@ -1,0 +1,156 @@
+"""Pictures of what a model looks at, during and after training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from callbacks.cam_cases import cases_of, choose_cases
+from callbacks.cam_panels import draw_cam_page, save_png
+from callbacks.gathering import data_note, loaders_of
+from gaze_lightning.privacy import opaque_id
+from gaze_lightning.protocols import MakesCAMs
+
+
+class CAMLogger(Callback):
+    """Draw the class activation maps of a fixed sample of cases: film, gaze map, one CAM per class, lesion outline.
+
+    PNG pages lie in ``cams/epoch_000`` and so on, ``cams/validate`` and ``cams/test`` of the run folder. Only the
+    process of rank zero works, on its own copy of a few samples (read from the data set of the first loader, without
+    worker processes), and the training does not notice: weights, gradients, buffers, random states and the modes of
+    all modules are the same with and without this callback. Models without ``class_activation_maps`` are skipped.
+
+    Pages go to W&B only when a ``WandbLogger`` is in use and the data module declares its images open
+    (``open_data``), or when ``upload_to_cloud`` acknowledges it; the acknowledgement is recorded in the run folder
+    (``cloud_upload_acknowledged.txt``). PhysioNet's agreement forbids sending its images to such services.
+
+    Args:
+        every_n_epochs: draw after the validation of every n-th epoch; 0: not during training.
+        n_cases: how many cases.
+        on_test: draw in ``test`` too.
+        cases_per_page: rows of a page.
+        upload_to_cloud: acknowledge that images of this source may be uploaded.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 5,
+        n_cases: int = 6,
+        on_test: bool = True,
+        cases_per_page: int = 3,
+        upload_to_cloud: bool = False,
+    ) -> None:
+        super().__init__()
+        if every_n_epochs < 0 or n_cases < 1 or cases_per_page < 1:
+            raise ValueError(
+                f"every_n_epochs={every_n_epochs} must not be negative; n_cases={n_cases} and"
+                f" cases_per_page={cases_per_page} must be positive"
+            )
+        self.every_n_epochs = every_n_epochs
+        self.n_cases = n_cases
+        self.on_test = on_test
+        self.cases_per_page = cases_per_page
+        self.upload_to_cloud = upload_to_cloud
+        self._told: set[str] = set()
+        self._chosen: dict[str, list[int]] = {}
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the validation cases of this epoch."""
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._log(trainer, pl_module, trainer.val_dataloaders, "validate")
+        elif self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._log(trainer, pl_module, trainer.val_dataloaders, f"epoch_{trainer.current_epoch:03d}")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the test cases."""
+        if self.on_test:
+            self._log(trainer, pl_module, trainer.test_dataloaders, "test")
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, loaders: Any, stage: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        if not isinstance(pl_module, MakesCAMs):
+            self._tell(f"{type(pl_module).__name__} makes no class activation maps: no CAM panels.")
+            return
+        loader = next(iter(loaders_of(loaders)), None)
+        if loader is None or not hasattr(loader, "dataset") or not len(loader.dataset):
+            return
+        names = list(pl_module.class_names)
+        with unnoticed(pl_module):
+            key = "test" if stage == "test" else "validation"
+            if key not in self._chosen:
+                self._chosen[key] = choose_cases(loader.dataset, self.n_cases, len(names), pl_module.label_type)
+            batch = loader.collate_fn([loader.dataset[index] for index in self._chosen[key]])
+            batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+            with trainer.precision_plugin.forward_context():
+                outputs = pl_module.predict_step(batch, 0)
+            titles = [f"case {i}  {opaque_id(sample)}" for i, sample in enumerate(batch["sample_id"], start=1)]
+            cases = cases_of(batch, outputs, pl_module.label_type, titles)
+        folder = Path(trainer.default_root_dir) / "cams" / stage
+        note = f"{data_note(trainer)}   ·   {stage.replace('_', ' ')}"
+        pages = []
+        for start in range(0, len(cases), self.cases_per_page):
+            page = folder / f"page_{start // self.cases_per_page + 1:02d}.png"
+            save_png(draw_cam_page(cases[start : start + self.cases_per_page], names, note=note), page)
+            pages.append(page)
+        self._share(trainer, key, pages)
+
+    def _share(self, trainer: Trainer, key: str, pages: list[Path]) -> None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not loggers:
+            return
+        if getattr(getattr(trainer, "datamodule", None), "open_data", False) is not True:
+            if not self.upload_to_cloud:
+                self._tell(
+                    "CAM panels stay in the run folder and are not sent to W&B: the images of this source are not"
+                    " declared open. CAMLogger's upload_to_cloud: true acknowledges that they may be uploaded."
+                )
+                return
+            _record_acknowledgement(Path(trainer.default_root_dir), data_note(trainer))
+        for logger in loggers:
+            logger.log_image(key=f"cams/{key}", images=[str(page) for page in pages])
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            rank_zero_info(text)
+
+
+@contextmanager
+def unnoticed(module: torch.nn.Module) -> Iterator[None]:
+    """Run something on a module in evaluation mode without gradients, and leave no trace.
+
+    The modes of all submodules and the random states of Python, NumPy and torch are put back. Gradients are off by
+    ``no_grad`` rather than inference mode, so that a tensor that the module keeps stays usable in training.
+
+    Args:
+        module: the module that is called inside.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        with isolate_rng(include_cuda=torch.cuda.is_available()), torch.no_grad():
+            module.eval()
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _record_acknowledgement(root: Path, source: str) -> None:
+    path = root / "cloud_upload_acknowledged.txt"
+    if not path.exists():
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        path.write_text(
+            f"{when}: CAMLogger(upload_to_cloud=True) acknowledged that CAM panels of {source} are sent to W&B.\n",
+            encoding="utf-8",
+        )

@@ -1,0 +1,167 @@
+"""Augmentation: the one adapter to albumentations (2.0.8, the last release under a free licence)."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for a newer version on import otherwise
+
+import albumentations as A
+
+from data_modules.samplers import sample_generator, seed_of
+from gaze_lightning.gaze import Fixations
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training film may be changed. Every change is uniform in its range.
+
+    Attributes:
+        rotate: largest rotation, degrees.
+        scale: largest relative change of size, e.g. 0.1 for 0.9..1.1.
+        translate: largest shift, as a fraction of the image's width and height.
+        brightness: largest change of brightness, as a fraction of 255.
+        contrast: largest relative change of contrast.
+        flip: probability of a left-right flip. Zero by default: a flip moves the heart to the other side.
+    """
+
+    rotate: float = 0.0
+    scale: float = 0.0
+    translate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    flip: float = 0.0
+
+
+AugmentationName = Literal["none", "light", "strong"]
+PRESETS: dict[str, Augmentation | None] = {
+    "none": None,
+    "light": Augmentation(rotate=5, scale=0.05, translate=0.03, brightness=0.1, contrast=0.1),
+    "strong": Augmentation(rotate=10, scale=0.15, translate=0.08, brightness=0.2, contrast=0.2),
+}
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """One sample after augmentation; coordinates in network pixels.
+
+    Attributes:
+        image: uint8 ``[H, W]``.
+        fixations: moved like the image.
+        film_box: x0, y0, x1, y1: bounding box of the moved film, cut to the image.
+    """
+
+    image: npt.NDArray[np.uint8]
+    fixations: Fixations
+    film_box: Box
+
+
+class Augmenter:
+    """Changes image and points together; the same (seed, epoch, index) gives the same result in every process.
+
+    Only the image passes through albumentations. Three probe points go with it; the affine that they reveal is then
+    applied to the fixations in float64, so points, sigmas and rectangles follow exactly what the pixels did. The
+    saliency map is rendered afterwards.
+
+    Args:
+        options: the ranges.
+        image_size: ``(H, W)``, pixels.
+        seed: of all augmentation.
+    """
+
+    def __init__(self, options: Augmentation, image_size: tuple[int, int], seed: int) -> None:
+        height, width = image_size
+        self.seed = seed
+        self._probes = np.array([[0.0, 0.0], [width, 0.0], [0.0, height]])
+        self._photometric = A.Compose(
+            [A.RandomBrightnessContrast(options.brightness, options.contrast, brightness_by_max=True, p=1.0)]
+            if options.brightness or options.contrast
+            else []
+        )
+        shift = (-options.translate, options.translate)
+        self._geometric = A.Compose(
+            [
+                A.HorizontalFlip(p=options.flip),
+                A.Affine(
+                    rotate=(-options.rotate, options.rotate),
+                    scale=(1 - options.scale, 1 + options.scale),
+                    translate_percent={"x": shift, "y": shift},
+                    keep_ratio=True,
+                    interpolation=cv2.INTER_LINEAR,
+                    border_mode=cv2.BORDER_CONSTANT,
+                    fill=0,
+                    p=1.0,
+                ),
+            ],
+            keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
+        )
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], fixations: Fixations, film_box: Box, epoch: int, index: int
+    ) -> Augmented:
+        """Augment one sample.
+
+        Args:
+            image: uint8 ``[H, W]``, zero outside the film.
+            fixations: in network pixels.
+            film_box: x0, y0, x1, y1 of the film, network pixels.
+            epoch: number of the epoch.
+            index: of the sample in the training set.
+        """
+        generator = sample_generator(self.seed, epoch, index)
+        # Each transform gets its own seed: Compose would give all of them the same stream of numbers.
+        for transform in (*self._photometric.transforms, *self._geometric.transforms):
+            transform.set_random_seed(seed_of(generator))
+        if self._photometric.transforms:
+            # The padding stays black: brightness belongs to the film.
+            image = np.where(image_inside(film_box, image.shape), self._photometric(image=image)["image"], 0)
+        # albumentations counts pixel centres as whole numbers, we count their edges: shift by half a pixel.
+        moved = self._geometric(image=image.astype(np.uint8), keypoints=self._probes - 0.5)
+        matrix = affine_from_probes(self._probes, np.asarray(moved["keypoints"], dtype=np.float64)[:, :2] + 0.5)
+        height, width = image.shape
+        x0, y0, x1, y1 = move_box(np.array([film_box]), matrix)[0]
+        box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        return Augmented(moved["image"], move_fixations(fixations, matrix), box)
+
+
+def image_inside(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Bool ``[H, W]``: pixels that the box x0, y0, x1, y1 touches."""
+    inside = np.zeros(shape, dtype=bool)
+    inside[int(np.floor(box[1])) : int(np.ceil(box[3])), int(np.floor(box[0])) : int(np.ceil(box[2]))] = True
+    return inside
+
+
+def affine_from_probes(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The affine ``[2, 3]`` that moved three points ``before [3, 2]`` to ``after [3, 2]``."""
+    lifted = np.column_stack([before, np.ones(3)])
+    return np.asarray(np.linalg.solve(lifted, after).T, dtype=np.float64)
+
+
+def move_fixations(fixations: Fixations, matrix: npt.NDArray[np.float64]) -> Fixations:
+    """Apply an affine ``[2, 3]`` to fixations.
+
+    Positions are exact. A sigma becomes the standard deviation of the moved Gaussian along that axis: exact for flips,
+    shifts and scalings, and for round Gaussians under rotation; the tilt of an oval one is lost. A visible rectangle
+    becomes the bounding box of its moved corners: exact unless rotated, slightly too large then.
+
+    Args:
+        fixations: in network pixels.
+        matrix: the affine, network pixels.
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    x, y = linear @ np.stack([fixations.x, fixations.y]) + shift[:, None]
+    variance_x, variance_y = linear**2 @ np.stack([fixations.sigma_x**2, fixations.sigma_y**2])
+    visible = None if fixations.visible is None else move_box(fixations.visible, matrix)
+    return Fixations(x, y, fixations.duration, np.sqrt(variance_x), np.sqrt(variance_y), fixations.start, visible)
+
+
+def move_box(boxes: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bounding boxes ``[N, 4]`` (x0, y0, x1, y1) of boxes whose corners went through an affine ``[2, 3]``."""
+    corners = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)

@@ -1,0 +1,280 @@
+"""What all data modules share: from a table of readings to loaders of batches."""
+
+import hashlib
+import tempfile
+from abc import abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader
+
+from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
+from data_modules.cache import FilmCache, open_cache
+from data_modules.collate import collate
+from data_modules.dataset import GazeDataset, Sample
+from data_modules.errors import DataError
+from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of, mean_gaze, shuffled_gaze
+from data_modules.loading import LateLoader, finish_batch, start_worker
+from data_modules.readings import LabelType, ReadingTable, Split
+from data_modules.samplers import EvaluationSampler, TrainingSampler, even_batch_size
+from data_modules.sources import Missing
+from data_modules.split import SplitKind, assert_disjoint, assert_filled, assign_split, split_summary, write_split
+from data_modules.summary import summary
+
+_NEEDED: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "validate"),
+    "validate": ("validate",),
+    "test": ("test",),
+    "predict": ("test",),
+}
+
+
+class GazeDataModule(LightningDataModule):
+    """Base of the data modules. A concrete one says how its source is read, with `read_table`.
+
+    Args:
+        class_names: names of the classes, in the order of the labels.
+        label_type: ``single`` (exclusive classes) or ``multi``.
+        open_data: true if films may leave this machine (synthetic or openly licensed).
+        image_size: (H, W) of the network's image, pixels; films are fitted into it and padded.
+        saliency_size: (h, w) of the rendered saliency map, cells.
+        batch_size: per process, in training; the last incomplete batch is left out.
+        eval_batch_size: per process, in evaluation.
+        num_workers: processes that load data; 0: none beside the training process.
+        split: ``official`` (the source's own), ``stratified`` (70/10/20 % of the patients) or ``file``.
+        split_seed: of the stratified split; independent of ``seed``.
+        split_file: CSV with columns sample_id (or subject) and split, for ``file``.
+        cache_dir: folder of the resized films; None: a temporary one, gone after the run.
+        gaze_source: gaze of training samples: their own, another patient's (``shuffled``) or the mean map (``mean``).
+            Evaluation always uses the own gaze.
+        gaze_weight: what a fixation counts for: its ``duration``, or one (``count``).
+        augmentation: ``none``, ``light``, ``strong``, or the ranges themselves.
+        seed: of order, augmentation and shuffled gaze.
+        missing: whether films that are missing or unreadable are an error, or their readings are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        class_names: list[str],
+        label_type: LabelType,
+        open_data: bool,
+        image_size: tuple[int, int],
+        saliency_size: tuple[int, int],
+        batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+        split: SplitKind,
+        split_seed: int,
+        split_file: str | None,
+        cache_dir: str | None,
+        gaze_source: GazeSource,
+        gaze_weight: GazeWeight,
+        augmentation: AugmentationName | Augmentation,
+        seed: int,
+        missing: Missing,
+    ) -> None:
+        super().__init__()
+        self.class_names = list(class_names)
+        self.label_type: LabelType = label_type
+        self.open_data = open_data
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.saliency_size = (int(saliency_size[0]), int(saliency_size[1]))
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.split = split
+        self.split_seed = split_seed
+        self.split_file = split_file
+        if cache_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="gaze_lightning_")  # removed with this object
+        self.cache_dir = Path(self._temporary.name if cache_dir is None else cache_dir).expanduser()
+        self.gaze_source = gaze_source
+        self.gaze_weight = gaze_weight
+        self.augmentation = PRESETS[augmentation] if isinstance(augmentation, str) else augmentation
+        self.seed = seed
+        self.missing: Missing = missing
+        self.readings: pd.DataFrame
+        """The readings in use, with the part of the split in the column ``split``; exists after `setup`."""
+        self._table: ReadingTable | None = None
+        self._datasets: dict[str, GazeDataset] = {}
+
+    data_note = ""
+    """One line for reports that says where the films come from."""
+
+    @abstractmethod
+    def read_table(self) -> ReadingTable:
+        """Read the source.
+
+        Raises:
+            DataError: if the data cannot be used as they are.
+        """
+
+    def prepare_data(self) -> None:
+        """Build the cache of resized films, once per machine."""
+        self._open(self._read(), progress=True)
+
+    def setup(self, stage: str) -> None:
+        """Read the table, split by patient, make the data sets of a stage.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            DataError: if a patient is in two parts, a part is empty, or films are unreadable.
+        """
+        if not self._datasets:
+            self._arrange()
+        assert_filled(self.readings["split"].to_numpy(dtype=str), self._needed(stage), self._removed)
+
+    def write_split(self, path: Path) -> None:
+        """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
+        write_split(self.readings, path)
+
+    def fingerprint(self) -> str:
+        """Hash of readings, films as the network sees them, labels, parts and gaze: 16 hex digits; needs `setup`."""
+        assert self._table is not None
+        digest = hashlib.sha256(self.readings[["sample_id", "subject", "split"]].to_csv(index=False).encode())
+        digest.update(self._cache.digest.encode())
+        if self._table.labels is not None:
+            digest.update(self._table.labels.tobytes())
+        for sample_id in self.readings["sample_id"]:
+            if sample_id in self._table.fixations:
+                gaze = self._table.fixations[sample_id]
+                digest.update(np.stack([gaze.x, gaze.y, gaze.duration, gaze.sigma_x, gaze.sigma_y]).tobytes())
+        return digest.hexdigest()[:16]
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, augmented, without the last incomplete batch."""
+        dataset = self._datasets["train"]
+        rank, world = self._place()
+        sampler = TrainingSampler(dataset, self.seed, world, rank)
+        if len(sampler) < self.batch_size:
+            raise DataError(
+                f"The training part has {len(dataset)} readings on {world} process(es), fewer than batch_size "
+                f"{self.batch_size} each. Choose a smaller batch_size."
+            )
+        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """The validation part, every sample once."""
+        return self._evaluation_loader("validate")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """The test part, every sample once."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """The test part, every sample once; all readings where the source has no labels."""
+        return self._evaluation_loader("predict")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """On the device: image to float32 in [0, 1], fixations to the saliency map."""
+        return finish_batch(batch, self.saliency_size)
+
+    def _needed(self, stage: str) -> tuple[Split, ...]:
+        return () if stage == "predict" and self._read().labels is None else _NEEDED[stage]
+
+    def _read(self) -> ReadingTable:
+        if self._table is None:
+            self._table = self.read_table()
+        return self._table
+
+    def _open(self, table: ReadingTable, progress: bool) -> FilmCache:
+        films = table.frame.drop_duplicates("image_path")
+        return open_cache(
+            [Path(path) for path in films["image_path"]],
+            list(zip(films["height"].tolist(), films["width"].tolist(), strict=True)),
+            self.image_size,
+            self.cache_dir,
+            [str(place) for place in films["source_row"]],
+            self.missing,
+            progress,
+        )
+
+    def _arrange(self) -> None:
+        """Films, split and data sets of all parts."""
+        table = self._read()
+        self._cache = self._open(table, progress=False)
+        paths = table.frame["image_path"]
+        films = paths.map({path: index for index, path in enumerate(paths.drop_duplicates())}).to_numpy(dtype=np.int64)
+        removed = Counter(table.excluded)
+        usable = ~np.isin(films, list(self._cache.unreadable))
+        removed["films that cannot be read"] += int((~usable).sum())
+        if table.labels is None:
+            parts = np.full(len(films), "", dtype="<U8")
+        else:
+            parts = assign_split(table, self.split, self.split_seed, Path(self.split_file) if self.split_file else None)
+            removed["readings that the split does not name"] += int((usable & (parts == "")).sum())
+            usable &= parts != ""
+            parts = np.where(usable, parts, "")
+            assert_disjoint(table.frame, parts)
+            rank_zero_info(f"Split {self.split}: {split_summary(table.frame, parts)}.")
+        self._removed = +removed
+        if self._cache.constant:
+            rank_zero_warn(f"{len(self._cache.constant)} films have the same value everywhere: nothing to see there.")
+        self.readings = table.frame.assign(split=parts)[usable].reset_index(drop=True)
+        rank_zero_info(summary(table, parts, usable, self._removed))
+        for name in ("train", "validate", "test", "predict"):
+            chosen = usable & (parts == ("test" if name == "predict" else name))
+            if name == "predict" and table.labels is None:
+                chosen = usable
+            self._datasets[name] = self._dataset(table, np.flatnonzero(chosen), films, train=name == "train")
+
+    def _dataset(self, table: ReadingTable, rows: Any, films: Any, train: bool) -> GazeDataset:
+        frame = table.frame.iloc[rows]
+        ids, subjects = frame["sample_id"].tolist(), frame["subject"].tolist()
+        gaze = gaze_of(ids, table.fixations)
+        weight: GazeWeight = self.gaze_weight
+        sizes = [self._cache.sizes[film] for film in films[rows]]
+        if train and self.gaze_source == "shuffled":
+            gaze = shuffled_gaze(gaze, sizes, subjects, self.seed)
+        elif train and self.gaze_source == "mean":
+            gaze, weight = mean_gaze(gaze, sizes, weight, self.saliency_size), "duration"
+        augmenter = None
+        if train and self.augmentation is not None:
+            augmenter = Augmenter(self.augmentation, self.image_size, self.seed)
+        return GazeDataset(
+            sample_ids=ids,
+            subjects=subjects,
+            films=films[rows],
+            cache=self._cache,
+            gaze=gaze,
+            weight=weight,
+            image_size=self.image_size,
+            labels=None if table.labels is None else table.labels[rows],
+            regions=None if train or not table.regions else [table.regions.get(name, ()) for name in ids],
+            n_classes=len(self.class_names),
+            with_visible=any(own.visible is not None for own in table.fixations.values()),
+            augmenter=augmenter,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _evaluation_loader(self, part: str) -> DataLoader[Sample]:
+        dataset = self._datasets[part]
+        rank, world = self._place()
+        size = even_batch_size(len(dataset), world, self.eval_batch_size)
+        return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False)
+
+    def _loader(self, dataset: GazeDataset, sampler: Any, batch_size: int, drop_last: bool) -> DataLoader[Sample]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return LateLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=on_gpu,
+            drop_last=drop_last,
+            worker_init_fn=start_worker,
+            generator=torch.Generator().manual_seed(self.seed),  # loading draws nothing from the global generator
+            persistent_workers=self.num_workers > 0,
+        )

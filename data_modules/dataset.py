@@ -1,0 +1,138 @@
+"""One reading as arrays."""
+
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from data_modules.augment import Augmenter
+from data_modules.cache import FilmCache
+from data_modules.gaze_sources import GazeWeight
+from data_modules.geometry import FilmFit
+from data_modules.readings import Region
+from gaze_lightning.gaze import Fixations
+
+_REACH = 3.0  # a point further than this many sigmas outside the image is left out: it shows nothing
+
+
+class Sample(TypedDict):
+    """What the dataset yields; the collate function makes a `Batch` of them. Coordinates in network pixels."""
+
+    image: npt.NDArray[np.uint8]
+    """``[1, H, W]``."""
+    sample_id: str
+    subject: str
+    fixations: npt.NDArray[np.float32]
+    """``[n, 5]``: x, y, weight, sigma_x, sigma_y."""
+    film_box: npt.NDArray[np.float32]
+    """``[4]``: x0, y0, x1, y1."""
+    label: NotRequired[np.int64 | npt.NDArray[np.float32]]
+    visible: NotRequired[npt.NDArray[np.float32]]
+    """``[n, 4]``; present in all samples of a data set that has visible rectangles."""
+    lesion_mask: NotRequired[npt.NDArray[np.bool_]]
+    """``[K, H, W]``."""
+    anatomy_mask: NotRequired[npt.NDArray[np.bool_]]
+    """``[K, H, W]``."""
+
+
+class GazeDataset(Dataset[Sample]):
+    """Readings of one part of the split: films from the cache, gaze as points.
+
+    Nothing is random unless an augmenter is given; then samples are asked for as ``(epoch, index)``.
+
+    Points whose centre lies outside the image are kept as long as their Gaussian reaches into it (3 sigma), so that a
+    map rendered from moved points is the moved map; readings without any point or weight have no gaze.
+
+    Args:
+        sample_ids: one opaque string per reading.
+        subjects: patient of each reading.
+        films: index of each reading's film in the cache.
+        cache: the films.
+        gaze: fixations of each reading, film pixels; empty where there are none.
+        weight: what a fixation counts for.
+        image_size: ``(H, W)`` of the cache's films, pixels.
+        labels: int64 ``[n]``, float32 ``[n, K]``, or None.
+        regions: outlines of each reading, or None to make no masks.
+        n_classes: number of classes, for the masks.
+        with_visible: whether samples carry visible rectangles.
+        augmenter: for training.
+    """
+
+    def __init__(
+        self,
+        sample_ids: Sequence[str],
+        subjects: Sequence[str],
+        films: npt.NDArray[np.int64],
+        cache: FilmCache,
+        gaze: Sequence[Fixations],
+        weight: GazeWeight,
+        image_size: tuple[int, int],
+        labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None = None,
+        regions: Sequence[Sequence[Region]] | None = None,
+        n_classes: int = 0,
+        with_visible: bool = False,
+        augmenter: Augmenter | None = None,
+    ) -> None:
+        self.sample_ids = list(sample_ids)
+        self.subjects = list(subjects)
+        self.films = films
+        self.cache = cache
+        self.gaze = list(gaze)
+        self.weight: GazeWeight = weight
+        self.image_size = image_size
+        self.labels = labels
+        self.regions = regions
+        self.n_classes = n_classes
+        self.with_visible = with_visible
+        self.augmenter = augmenter
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Return one sample; ``key`` is its index, or (epoch, index)."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        film = int(self.films[index])
+        image = self.cache[film]
+        fit = FilmFit.of(self.cache.sizes[film], self.image_size)
+        box = fit.box(self.cache.sizes[film])
+        gaze = self.gaze[index].affine(fit.scale, fit.scale, fit.offset_x, fit.offset_y)
+        if self.augmenter is not None:
+            augmented = self.augmenter(image, gaze, box, epoch, index)
+            image, gaze, box = augmented.image, augmented.fixations, augmented.film_box
+        gaze = gaze.select(self._reaches_image(gaze))
+        points = np.stack([gaze.x, gaze.y, gaze.weights(self.weight), gaze.sigma_x, gaze.sigma_y], axis=1)
+        sample = Sample(
+            image=image[None],
+            sample_id=self.sample_ids[index],
+            subject=self.subjects[index],
+            fixations=points.astype(np.float32),
+            film_box=np.array(box, dtype=np.float32),
+        )
+        if self.labels is not None:
+            sample["label"] = self.labels[index]
+        if self.with_visible:
+            height, width = self.image_size
+            shown = np.tile([0.0, 0.0, width, height], (len(gaze), 1)) if gaze.visible is None else gaze.visible
+            sample["visible"] = shown.astype(np.float32)
+        if self.regions is not None:
+            sample["lesion_mask"] = self._masks(self.regions[index], "lesion", fit)
+            sample["anatomy_mask"] = self._masks(self.regions[index], "anatomy", fit)
+        return sample
+
+    def _reaches_image(self, gaze: Fixations) -> npt.NDArray[np.bool_]:
+        height, width = self.image_size
+        reach_x, reach_y = _REACH * gaze.sigma_x, _REACH * gaze.sigma_y
+        reaches: npt.NDArray[np.bool_] = (
+            (gaze.x > -reach_x) & (gaze.x < width + reach_x) & (gaze.y > -reach_y) & (gaze.y < height + reach_y)
+        )
+        return reaches
+
+    def _masks(self, regions: Sequence[Region], kind: str, fit: FilmFit) -> npt.NDArray[np.bool_]:
+        masks = np.zeros((self.n_classes, *self.image_size), dtype=bool)
+        for region in regions:
+            if region.kind == kind:
+                masks[region.class_index] |= region.mask(fit.scale, fit.offset_x, fit.offset_y, self.image_size)
+        return masks

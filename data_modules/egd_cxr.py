@@ -1,0 +1,108 @@
+"""EyeGaze (EGD-CXR 1.0.0)."""
+
+from pathlib import Path
+
+from data_modules.augment import Augmentation, AugmentationName
+from data_modules.base import GazeDataModule
+from data_modules.gaze_sources import GazeSource, GazeWeight
+from data_modules.readings import ReadingTable
+from data_modules.sources import (
+    EGD_CLASSES,
+    FilmIndex,
+    Missing,
+    PointSource,
+    locate_egd_cxr,
+    locate_mimic_cxr_jpg,
+    read_egd_cxr,
+)
+from data_modules.split import SplitKind
+
+
+class EyeGazeDataModule(GazeDataModule):
+    """EyeGaze (EGD-CXR 1.0.0) over the films of MIMIC-CXR-JPG: Normal, CHF, pneumonia (single-label).
+
+    The options that it shares with all data modules are described in `GazeDataModule`.
+
+    Args:
+        root: folder that holds ``physionet.org/files``, or EGD-CXR's own folder.
+        films_root: MIMIC-CXR-JPG's own folder, if it does not lie below ``root``.
+        point_source: ``fixations``, or ``raw_samples`` (60 Hz; the setting of GG-CAM).
+        sigma_px: standard deviation of the Gaussian per point, film pixels; None: 75.5 px on 3,072 lines.
+        image_size: (H, W), pixels.
+        saliency_size: (h, w), cells.
+        batch_size: in training, per process.
+        eval_batch_size: in evaluation, per process.
+        num_workers: loading processes.
+        split: the patient split.
+        split_seed: of the stratified split.
+        split_file: of the file split.
+        cache_dir: folder of the resized films.
+        gaze_source: gaze of training samples.
+        gaze_weight: weight of a point.
+        augmentation: of training films.
+        seed: of order, augmentation, shuffled gaze.
+        missing: policy for missing and unreadable films.
+    """
+
+    data_note = "EyeGaze (EGD-CXR 1.0.0) over MIMIC-CXR-JPG"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        films_root: str | None = None,
+        point_source: PointSource = "fixations",
+        sigma_px: float | None = None,
+        image_size: tuple[int, int] = (224, 224),
+        saliency_size: tuple[int, int] = (56, 56),
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        split: SplitKind = "stratified",
+        split_seed: int = 0,
+        split_file: str | None = None,
+        cache_dir: str = "./data/cache",
+        gaze_source: GazeSource = "own",
+        gaze_weight: GazeWeight = "duration",
+        augmentation: AugmentationName | Augmentation = "none",
+        seed: int = 0,
+        missing: Missing = "error",
+    ) -> None:
+        super().__init__(
+            class_names=list(EGD_CLASSES),
+            label_type="single",
+            open_data=False,
+            image_size=image_size,
+            saliency_size=saliency_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            split=split,
+            split_seed=split_seed,
+            split_file=split_file,
+            cache_dir=cache_dir,
+            gaze_source=gaze_source,
+            gaze_weight=gaze_weight,
+            augmentation=augmentation,
+            seed=seed,
+            missing=missing,
+        )
+        self.root = None if root is None else Path(root)
+        self.films_root = None if films_root is None else Path(films_root)
+        self.point_source: PointSource = point_source
+        self.sigma_px = sigma_px
+        self.lesion_root: Path | None = None
+
+    def read_table(self) -> ReadingTable:
+        """Read EGD-CXR and its films.
+
+        Raises:
+            DataError: if a folder, file, column or film is missing, or tables contradict each other.
+        """
+        return read_egd_cxr(
+            locate_egd_cxr(self.root, point_source=self.point_source),
+            FilmIndex(locate_mimic_cxr_jpg(self.root, self.films_root)),
+            point_source=self.point_source,
+            sigma_px=self.sigma_px,
+            missing=self.missing,
+            lesion_root=self.lesion_root,
+        )

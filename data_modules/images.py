@@ -1,0 +1,114 @@
+"""Reading one film from a JPEG or PNG file."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from data_modules.errors import DataError
+from data_modules.geometry import FilmFit, area_resample
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Suffixes of the formats that `read_film` understands; lower case."""
+
+_TAIL = 4096  # bytes at the end of a file in which its end marker must lie
+
+
+@dataclass(frozen=True)
+class FittedFilm:
+    """One film on the network's canvas.
+
+    Attributes:
+        pixels: uint8 ``[H, W]``, zero outside the film.
+        height: of the original film, pixels.
+        width: of the original film, pixels.
+        constant: true when every pixel of the film has the same value: there is nothing to see.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    height: int
+    width: int
+    constant: bool
+
+
+def read_film(path: Path, canvas: tuple[int, int], stated: tuple[int, int] = (0, 0)) -> FittedFilm:
+    """Read a film as grey values and fit it into the canvas.
+
+    Rules: colour becomes luma, an alpha channel is ignored, 16-bit films are stretched from their minimum and maximum
+    to 0..255 (the recipe of MIMIC-CXR-JPG; the used bit depth is not stored in the file), 8-bit films keep their
+    values. An orientation tag is ignored, because gaze refers to the stored pixel matrix. JPEGs that are shrunk a lot
+    are decoded at a half or a quarter of their size.
+
+    Args:
+        path: the file.
+        canvas: ``(H, W)`` of the network's image, pixels.
+        stated: ``(height, width)`` according to the source's table, pixels; 0 = not stated.
+
+    Raises:
+        DataError: if the file is missing, empty, not an image, truncated, or of another size than stated. The
+            message does not name the file, whose path may hold a patient's id: the caller says which film it is.
+    """
+    data = _read_bytes(path)
+    height, width, kind = _header(data)
+    if all(stated) and stated != (height, width):
+        raise DataError(
+            f"The image has {height} x {width} pixels (height x width), its table states {stated[0]} x "
+            f"{stated[1]}; its gaze would be shifted. Use the image that the gaze was recorded on."
+        )
+    fit = FilmFit.of((height, width), canvas)
+    step = _reduction(fit.scale) if kind == "JPEG" else 1
+    flags = {1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
+    flag = flags.get(step, cv2.IMREAD_REDUCED_GRAYSCALE_4) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        raise DataError(f"The image cannot be decoded ({error.err}); replace the file.") from error
+    if image is None:
+        raise DataError("The image cannot be decoded; replace the file.")
+    low, high = float(image.min()), float(image.max())
+    fitted = area_resample(image, fit, canvas, step)
+    if image.dtype != np.uint8:
+        inside = area_resample(np.ones_like(image, dtype=np.float32), fit, canvas, step)
+        fitted = (fitted - low * inside) * np.float32(255.0 / max(high - low, 1.0))
+    pixels = np.clip(np.rint(fitted), 0, 255).astype(np.uint8)
+    return FittedFilm(pixels, height, width, constant=low == high)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError(f"The image {reason}.") from error
+    if not data:
+        raise DataError("The image is empty (0 bytes); replace the file.")
+    return data
+
+
+def _header(data: bytes) -> tuple[int, int, str]:
+    """Height, width and format name from the file's first bytes; refuses files without their end."""
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+            kind = str(header.format)
+    except UnidentifiedImageError as error:
+        raise DataError("The image is not an image that can be read; convert it to PNG or JPEG.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"The image has a damaged header ({error}); replace the file.") from error
+    # A truncated JPEG decodes without an error: its lower part is grey. Only the end marker tells.
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
+    if end is not None and end not in data[-_TAIL:]:
+        raise DataError("The image is truncated (no end marker); copy or download it again.")
+    return height, width, kind
+
+
+def _reduction(scale: float) -> int:
+    """Factor at which a JPEG may be decoded smaller and still be shrunk afterwards."""
+    for factor in (4, 2):
+        if scale * factor <= 0.75:
+            return factor
+    return 1

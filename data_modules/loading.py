@@ -1,0 +1,49 @@
+"""Work around the loaders: when they start, in the processes that load, and on the device afterwards."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from torch.utils.data import DataLoader
+
+from gaze_lightning.batch import Batch
+from gaze_lightning.gaze import render_saliency_batch
+
+
+class LateLoader(DataLoader[Any]):
+    """A loader that starts when its first batch is asked for, not when its iterator is made.
+
+    Lightning makes the iterator of a resumed run before it tells the sampler the epoch; worker processes would already
+    load the samples of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches."""
+        yield from super().__iter__()
+
+
+def finish_batch(batch: Batch, saliency_size: tuple[int, int]) -> Batch:
+    """Make ``image`` float32 in [0, 1] and render ``saliency``, on the device where the batch is.
+
+    ``has_gaze`` becomes false where nothing of the gaze shows in the map.
+
+    Args:
+        batch: as the collate function makes it.
+        saliency_size: (h, w) of the map, cells.
+    """
+    canvas = (int(batch["image"].shape[-2]), int(batch["image"].shape[-1]))
+    batch["image"] = batch["image"].to(torch.float32) / 255
+    batch["saliency"] = render_saliency_batch(
+        batch["fixations"], batch["fixation_mask"], saliency_size, canvas=canvas, visible=batch.get("visible")
+    )
+    batch["has_gaze"] = batch["has_gaze"] & (batch["saliency"].sum(dim=(1, 2, 3)) > 0)
+    return batch
+
+
+def start_worker(worker: int) -> None:
+    """Use one thread per loading process: with numpy's default, two workers were five times slower (anchors D.4)."""
+    threadpool_limits(limits=1)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,141 @@
+"""Anybody's own films."""
+
+from pathlib import Path
+from typing import Literal
+
+from data_modules.augment import Augmentation, AugmentationName
+from data_modules.base import GazeDataModule
+from data_modules.errors import DataError
+from data_modules.gaze_sources import GazeSource, GazeWeight
+from data_modules.readings import ReadingTable
+from data_modules.sources import FixationColumns, Missing, read_manifest
+from data_modules.split import SplitKind
+
+
+class ManifestDataModule(GazeDataModule):
+    """Own films: a CSV of images with labels, a CSV of fixations, or both.
+
+    With ``label_columns`` multi-label, with ``class_column`` and ``class_names`` single-label, with neither only good
+    for prediction. The options that it shares with all data modules are described in `GazeDataModule`.
+
+    Args:
+        root: folder that the image paths are relative to.
+        images_csv: one row per image; relative to ``root``.
+        fixations_csv: one row per fixation; relative to ``root``.
+        image_column: column with the image's path below ``root``.
+        subject_column: column with the patient; None: every image is a patient of its own.
+        split_column: column with train, validate or test, for split: official.
+        label_columns: one column per class, 1 / 0 / blank.
+        class_column: one column with the name of the class.
+        class_names: the names in ``class_column``, in the order wanted.
+        fixation_columns: the layout of ``fixations_csv``.
+        readers: one sample per image and reader (``separate``), or per image (``merged``).
+        sigma_px: standard deviation of the Gaussian per fixation, image pixels; None: 75.5 px on 3,072 lines.
+        open_data: true if the films may leave this machine (openly licensed).
+        image_size: (H, W), pixels.
+        saliency_size: (h, w), cells.
+        batch_size: in training, per process.
+        eval_batch_size: in evaluation, per process.
+        num_workers: loading processes.
+        split: the patient split.
+        split_seed: of the stratified split.
+        split_file: of the file split.
+        cache_dir: folder of the resized films.
+        gaze_source: gaze of training samples.
+        gaze_weight: weight of a fixation.
+        augmentation: of training films.
+        seed: of order, augmentation, shuffled gaze.
+        missing: policy for missing and unreadable films.
+    """
+
+    data_note = "own films (manifest)"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        images_csv: str | None = None,
+        fixations_csv: str | None = None,
+        image_column: str = "image",
+        subject_column: str | None = None,
+        split_column: str | None = None,
+        label_columns: list[str] | None = None,
+        class_column: str | None = None,
+        class_names: list[str] | None = None,
+        fixation_columns: FixationColumns | None = None,
+        readers: Literal["separate", "merged"] = "separate",
+        sigma_px: float | None = None,
+        open_data: bool = False,
+        image_size: tuple[int, int] = (224, 224),
+        saliency_size: tuple[int, int] = (56, 56),
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        split: SplitKind = "stratified",
+        split_seed: int = 0,
+        split_file: str | None = None,
+        cache_dir: str = "./data/cache",
+        gaze_source: GazeSource = "own",
+        gaze_weight: GazeWeight = "duration",
+        augmentation: AugmentationName | Augmentation = "none",
+        seed: int = 0,
+        missing: Missing = "error",
+    ) -> None:
+        if class_column is not None and not class_names:
+            raise ValueError("class_column needs class_names: the names that occur in it, in the order wanted")
+        super().__init__(
+            class_names=list(class_names or label_columns or []),
+            label_type="multi" if class_column is None else "single",
+            open_data=open_data,
+            image_size=image_size,
+            saliency_size=saliency_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            split=split,
+            split_seed=split_seed,
+            split_file=split_file,
+            cache_dir=cache_dir,
+            gaze_source=gaze_source,
+            gaze_weight=gaze_weight,
+            augmentation=augmentation,
+            seed=seed,
+            missing=missing,
+        )
+        self.root = root
+        self.images_csv = None if images_csv is None else Path(images_csv)
+        self.fixations_csv = None if fixations_csv is None else Path(fixations_csv)
+        self.image_column = image_column
+        self.subject_column = subject_column
+        self.split_column = split_column
+        self.label_columns = label_columns or []
+        self.class_column = class_column
+        self.fixation_columns = fixation_columns
+        self.readers: Literal["separate", "merged"] = readers
+        self.sigma_px = sigma_px
+
+    def read_table(self) -> ReadingTable:
+        """Read the CSV tables.
+
+        Raises:
+            DataError: if no table is given, or a file, column or image is missing or cannot be right.
+        """
+        if self.root is None or (self.images_csv is None and self.fixations_csv is None):
+            raise DataError(
+                "Own films need DATA_ROOT=<their folder> (data.init_args.root) and data.init_args.images_csv or "
+                "data.init_args.fixations_csv."
+            )
+        return read_manifest(
+            Path(self.root).expanduser(),
+            self.images_csv,
+            self.fixations_csv,
+            image_column=self.image_column,
+            subject_column=self.subject_column,
+            split_column=self.split_column,
+            label_columns=self.label_columns,
+            class_column=self.class_column,
+            class_names=self.class_names if self.class_column is not None else None,
+            fixation_columns=self.fixation_columns,
+            readers=self.readers,
+            sigma_px=self.sigma_px,
+            missing=self.missing,
+        )

@@ -1,0 +1,201 @@
+"""Write a phantom data set, once, with any number of processes."""
+
+import multiprocessing
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_modules.errors import DataError
+from data_modules.phantom import egd, mimic, reflacx, truth
+from data_modules.phantom.cases import Case, plan_cases
+from data_modules.phantom.draw import draw_film
+from data_modules.phantom.gaze import simulate_reading
+from data_modules.phantom.knobs import PHANTOM_VERSION, PhantomKnobs
+from data_modules.phantom.labels import chexpert_labels
+
+_FILMS_PER_PROCESS = 100
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def is_complete(root: Path, knobs: PhantomKnobs) -> bool:
+    """Whether ``root`` holds a finished phantom of exactly these knobs and this version."""
+    return truth.read_knobs(root) == truth.knobs_record(knobs)
+
+
+def write_phantom(root: Path, knobs: PhantomKnobs, workers: int | None = None, progress: bool = True) -> None:
+    """Write a phantom in the on-disk formats of MIMIC-CXR-JPG, EGD-CXR and REFLACX.
+
+    Built in a hidden folder beside ``root`` and renamed when finished, so ``root`` is either absent or complete.
+    Processes that ask for the same phantom wait for the first one. The result depends on the knobs and
+    ``PHANTOM_VERSION`` alone, not on ``workers``.
+
+    Args:
+        root: the folder to make; one that exists must be empty or hold this very phantom, which is then left as it is.
+        knobs: what to draw.
+        workers: processes, one thread each; 1 for none beside this one. None for one per CPU core, but not more than
+            one for every 100 films: a new process needs some seconds to start.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: a knob is out of range, or ``root`` holds something else.
+    """
+    _check_knobs(knobs)
+    root = Path(root).absolute()
+    if is_complete(root, knobs):  # also where the folder around it is read-only
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.parent / f".{root.name}.lock"):
+        if is_complete(root, knobs):
+            return
+        _refuse_other_content(root, knobs)
+        partial = root.parent / f".{root.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+        try:
+            _write(partial, knobs, workers, progress)
+            if root.exists():
+                root.rmdir()
+            os.replace(partial, root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(root: Path, knobs: PhantomKnobs, workers: int | None, progress: bool) -> None:
+    cases = plan_cases(knobs)
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 1 + len(cases) // _FILMS_PER_PROCESS)
+    rows: defaultdict[str, list[str]] = defaultdict(list)
+    with _bar(progress) as bar:
+        task = bar.add_task("Drawing the phantom", total=len(cases))
+        for part in _parts(root, cases, knobs, min(workers, len(cases))):
+            for table, text in part.items():
+                rows[table].append(text)
+            bar.advance(task)
+    tables = defaultdict(str, {table: "".join(texts) for table, texts in rows.items()})
+    rng = np.random.default_rng([knobs.seed, PHANTOM_VERSION, 0, 1])
+    mimic.write_tables(root, tables)
+    egd.write_tables(root, tables, cases, rng, raw=knobs.raw_gaze)
+    reflacx.write_tables(root, tables)
+    truth.write_tables(root, tables)
+    truth.write_knobs(root, knobs)
+
+
+def _parts(root: Path, cases: Sequence[Case], knobs: PhantomKnobs, workers: int) -> Iterator[dict[str, str]]:
+    """Rows of the tables, case by case in order."""
+    if workers <= 1:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            for case in cases:
+                yield write_case(root, case, knobs)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    with (
+        _one_thread(),
+        ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool,
+    ):
+        yield from pool.map(write_case, [root] * len(cases), cases, [knobs] * len(cases), chunksize=4)
+
+
+def write_case(root: Path, case: Case, knobs: PhantomKnobs) -> dict[str, str]:
+    """Draw one film, simulate its readings, write its files.
+
+    Returns:
+        Table -> the film's rows as CSV text.
+    """
+    film = draw_film(case.diagnosis, knobs, case.rng(knobs.seed), case.split)
+    streams = iter(np.random.default_rng([knobs.seed, PHANTOM_VERSION, case.index, k]) for k in range(1, 32))
+    labels = chexpert_labels(film, next(streams))
+    rows = mimic.write_film(root, case, film, labels, next(streams))
+    path = simulate_reading(film, knobs, next(streams), reader=0)
+    rows |= egd.write_film(root, case, film, path, labels, next(streams), raw=knobs.raw_gaze)
+    phases: defaultdict[str, str] = defaultdict(str)
+    for reading in case.readings:
+        path = simulate_reading(film, knobs, next(streams), reader=reading.reader)
+        phases[f"phase_{reading.phase}"] += reflacx.write_reading(root, case, reading, film, path, next(streams))
+    return rows | phases | {"truth": truth.write_film(root, case, film)}
+
+
+def _check_knobs(knobs: PhantomKnobs) -> None:
+    wrong = [
+        f"{name} = {getattr(knobs, name)}: must lie in 0..1"
+        for name in ("gaze_lesion_share", "gaze_miss_rate", "missing_gaze", "shortcut")
+        if not 0.0 <= getattr(knobs, name) <= 1.0
+    ]
+    wrong += [
+        f"{name} = {getattr(knobs, name)}: must be at least {least}"
+        for name, least in (
+            ("n_train", 3),
+            ("n_validate", 3),
+            ("n_test", 3),
+            ("height", 64),
+            ("width", 64),
+            ("seed", 0),
+        )
+        if getattr(knobs, name) < least
+    ]
+    wrong += [
+        f"{name} = {getattr(knobs, name)}: must not be negative"
+        for name in ("chf_contrast", "pneumonia_contrast", "gaze_noise")
+        if not getattr(knobs, name) >= 0.0
+    ]
+    if wrong:
+        raise DataError("The phantom cannot be drawn with these knobs. Change:", wrong)
+
+
+def _refuse_other_content(root: Path, knobs: PhantomKnobs) -> None:
+    """Raise unless ``root`` is absent or an empty folder."""
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise DataError(f"{root} is a file: the phantom needs a folder. Choose another one.")
+    if not any(root.iterdir()):
+        return
+    found = truth.read_knobs(root)
+    if found is None:
+        raise DataError(
+            f"{root} is not empty and holds no finished phantom ({truth.KNOBS_FILE.as_posix()} is missing or broken), "
+            "so nothing was written. Choose another folder, or empty this one."
+        )
+    wanted = truth.knobs_record(knobs)
+    differing = [
+        f"{name}: {found.get(name, 'not stated')} there, {wanted.get(name, 'unknown')} asked for"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+    raise DataError(
+        f"{root} holds another phantom, so nothing was written. Choose another folder, delete this one, or ask for the "
+        "same knobs. Different:",
+        differing,
+    )
+
+
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("films"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started inside use one thread each."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,113 @@
+"""REFLACX 1.0.0."""
+
+from pathlib import Path
+
+from data_modules.augment import Augmentation, AugmentationName
+from data_modules.base import GazeDataModule
+from data_modules.gaze_sources import GazeSource, GazeWeight
+from data_modules.readings import ReadingTable
+from data_modules.sources import (
+    REFLACX_LABELS,
+    FilmIndex,
+    Missing,
+    locate_mimic_cxr_jpg,
+    locate_reflacx,
+    read_reflacx,
+)
+from data_modules.split import SplitKind
+
+
+class ReflacxDataModule(GazeDataModule):
+    """REFLACX 1.0.0 over the films of MIMIC-CXR-JPG (multi-label).
+
+    Every reading is a sample of its own; readings of one film share a patient, hence a part of the split. The options
+    that it shares with all data modules are described in `GazeDataModule`.
+
+    Args:
+        root: folder that holds ``physionet.org/files``, or REFLACX's own folder.
+        films_root: MIMIC-CXR-JPG's own folder, if it does not lie below ``root``.
+        phases: phases of the study to read.
+        labels: the classes; None: all 14 of phases 2 and 3.
+        certainty_threshold: a label is positive from this certainty on (0..5).
+        sigma_degrees: standard deviation of the Gaussian per fixation, degrees of visual angle.
+        image_size: (H, W), pixels.
+        saliency_size: (h, w), cells.
+        batch_size: in training, per process.
+        eval_batch_size: in evaluation, per process.
+        num_workers: loading processes.
+        split: the patient split.
+        split_seed: of the stratified split.
+        split_file: of the file split.
+        cache_dir: folder of the resized films.
+        gaze_source: gaze of training samples.
+        gaze_weight: weight of a fixation.
+        augmentation: of training films.
+        seed: of order, augmentation, shuffled gaze.
+        missing: policy for missing and unreadable films.
+    """
+
+    data_note = "REFLACX 1.0.0 over MIMIC-CXR-JPG"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        films_root: str | None = None,
+        phases: list[int] | None = None,
+        labels: list[str] | None = None,
+        certainty_threshold: float = 3,
+        sigma_degrees: float = 1.0,
+        image_size: tuple[int, int] = (224, 224),
+        saliency_size: tuple[int, int] = (56, 56),
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        split: SplitKind = "official",
+        split_seed: int = 0,
+        split_file: str | None = None,
+        cache_dir: str = "./data/cache",
+        gaze_source: GazeSource = "own",
+        gaze_weight: GazeWeight = "duration",
+        augmentation: AugmentationName | Augmentation = "none",
+        seed: int = 0,
+        missing: Missing = "error",
+    ) -> None:
+        super().__init__(
+            class_names=list(REFLACX_LABELS if labels is None else labels),
+            label_type="multi",
+            open_data=False,
+            image_size=image_size,
+            saliency_size=saliency_size,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            split=split,
+            split_seed=split_seed,
+            split_file=split_file,
+            cache_dir=cache_dir,
+            gaze_source=gaze_source,
+            gaze_weight=gaze_weight,
+            augmentation=augmentation,
+            seed=seed,
+            missing=missing,
+        )
+        self.root = None if root is None else Path(root)
+        self.films_root = None if films_root is None else Path(films_root)
+        self.phases = (1, 2, 3) if phases is None else tuple(phases)
+        self.certainty_threshold = certainty_threshold
+        self.sigma_degrees = sigma_degrees
+
+    def read_table(self) -> ReadingTable:
+        """Read REFLACX and its films.
+
+        Raises:
+            DataError: if a folder, file, column or film is missing, or tables contradict each other.
+        """
+        return read_reflacx(
+            locate_reflacx(self.root, phases=self.phases),
+            FilmIndex(locate_mimic_cxr_jpg(self.root, self.films_root)),
+            phases=self.phases,
+            labels=self.class_names,
+            certainty_threshold=self.certainty_threshold,
+            sigma_degrees=self.sigma_degrees,
+            missing=self.missing,
+        )

@@ -1,0 +1,221 @@
+"""Strict reading of CSV tables: every fault is named with its file, row and column, all at once."""
+
+import csv
+import gzip
+import io
+import logging
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from data_modules.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+ROW = "_row"
+"""Column added to every table: the record's number as a spreadsheet shows it (the header is row 1)."""
+
+BLANK = ("", "nan", "NaN", "NA", "None", "null")
+"""Cells of a numeric column that mean "no value"."""
+
+_UNREADABLE = (
+    pd.errors.ParserError,
+    pd.errors.ParserWarning,
+    csv.Error,
+    UnicodeDecodeError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the column names of a CSV file (``.gz`` allowed).
+
+    Raises:
+        DataError: if the file is missing, empty or not readable as text.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Restore it, or correct the path.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}). Correct the path or the permissions.") from error
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: not a readable CSV file ({error}). Restore the file.") from error
+    if not header:
+        raise DataError(f"{path}: the file is empty. Restore the file.")
+    return header
+
+
+def read_csv(
+    path: Path, *, text: Sequence[str] = (), repeated: Sequence[str] = (), numeric: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read the named columns of a CSV file (``.gz`` allowed); other columns are never loaded.
+
+    Args:
+        path: the file.
+        text: columns kept as text exactly as written, so that ids keep their leading zeros; a blank cell is ``""``.
+        repeated: the same for columns with few distinct values in many rows (stored as categories).
+        numeric: columns of numbers, float64; a blank cell is NaN.
+
+    Returns:
+        The columns in the order asked for, and `ROW`.
+
+    Raises:
+        DataError: if the file is missing or unreadable, columns are missing (all of them are listed with those that
+            exist), or a numeric column holds something else (all such cells are listed).
+    """
+    wanted = [*text, *repeated, *numeric]
+    require_columns(path, read_header(path), wanted)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                usecols=wanted,
+                dtype={**dict.fromkeys(text, "str"), **dict.fromkeys(repeated, "category")},
+                keep_default_na=False,
+                na_values={column: list(BLANK) for column in numeric},
+                encoding="utf-8-sig",
+                index_col=False,
+                low_memory=False,
+            )
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: not a readable CSV file ({error}). Restore the file.") from error
+    frame = frame[wanted]
+    frame[ROW] = np.arange(len(frame)) + 2
+    for column in text:
+        frame[column] = frame[column].fillna("")
+    return convert_numbers(frame, numeric, str(path), lambda index: f"row {index + 2}")
+
+
+def require_columns(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
+    """Check that a table has all columns, each once.
+
+    Raises:
+        DataError: naming all missing or repeated columns, and those that exist.
+    """
+    missing = [column for column in wanted if column not in header]
+    if missing:
+        raise DataError(
+            f"{path}: missing column(s): {', '.join(missing)}. The file has: {', '.join(header)}. Restore the original "
+            "file (comma-separated, names spelt as here), or correct the column names given."
+        )
+    repeated = sorted({column for column in wanted if list(header).count(column) > 1})
+    if repeated:
+        raise DataError(f"{path}: column(s) named more than once: {', '.join(repeated)}. Remove or rename one.")
+
+
+def convert_numbers(
+    frame: pd.DataFrame, columns: Sequence[str], table: str, place: Callable[[int], str]
+) -> pd.DataFrame:
+    """Turn columns into float64.
+
+    Args:
+        frame: the table, changed in place.
+        columns: the columns.
+        table: the table's name for messages.
+        place: says where the n-th record (from 0) comes from.
+
+    Raises:
+        DataError: listing every cell that is not a number.
+    """
+    bad: list[str] = []
+    for column in columns:
+        values = frame[column]
+        if not is_numeric_dtype(values) or is_bool_dtype(values):
+            numbers = pd.to_numeric(values.astype("str").where(values.notna()), errors="coerce")
+            wrong = (numbers.isna() & values.notna()).to_numpy()
+            for index in np.flatnonzero(wrong):
+                cell = str(values.iloc[index])
+                shown = repr(cell) if len(cell) <= 12 else f"text of {len(cell)} characters"
+                bad.append(f"{place(int(index))}, {column}: {shown}")
+            values = numbers
+        frame[column] = values.astype(np.float64)
+    if bad:
+        raise DataError(f"{table}: {len(bad)} cell(s) that should be numbers are not. Correct them:", bad)
+    return frame
+
+
+def merge_duplicates(frame: pd.DataFrame, key: str, table: str) -> tuple[pd.DataFrame, int]:
+    """Merge rows that are identical, and refuse rows with the same key that are not.
+
+    Args:
+        frame: a table with `ROW`.
+        key: the column that must be unique.
+        table: the table's name for messages.
+
+    Returns:
+        The table without repetitions and the number of rows merged away (also logged as a warning).
+
+    Raises:
+        DataError: naming the rows and columns of every conflict.
+    """
+    content = frame.drop(columns=ROW)
+    merged = frame[~content.duplicated()]
+    conflict = merged[merged.duplicated(key, keep=False)]
+    if len(conflict):
+        rows = []
+        for _, group in conflict.groupby(key, sort=False, observed=True):
+            differing = [str(column) for column in content if group[column].nunique(dropna=False) > 1]
+            rows.append(f"rows {', '.join(map(str, group[ROW]))} differ in {', '.join(differing)}")
+        raise DataError(
+            f"{table}: {len(rows)} value(s) of {key} occur in several rows that contradict each other:", rows
+        )
+    count = len(frame) - len(merged)
+    if count:
+        logger.warning("%s: %d repeated row(s) merged", table, count)
+    return merged.reset_index(drop=True), count
+
+
+def require_shape(frame: pd.DataFrame, column: str, pattern: str, expected: str, table: str) -> None:
+    """Check that every id of a column matches a regular expression in full.
+
+    Raises:
+        DataError: naming all rows that do not (never the ids).
+    """
+    bad = frame.loc[~frame[column].str.fullmatch(pattern), ROW]
+    if len(bad):
+        raise DataError(
+            f"{table}: {column} must be {expected} in every row; {len(bad)} row(s) differ. Restore the original "
+            "file (a spreadsheet program may have changed it):",
+            [f"row {row}" for row in bad],
+        )
+
+
+def flags(frame: pd.DataFrame, column: str, table: str) -> npt.NDArray[np.bool_]:
+    """Read a text column of True/False (or 1/0) as bool ``[n]``.
+
+    Raises:
+        DataError: naming all rows that hold something else.
+    """
+    lowered = frame[column].astype("str").str.strip().str.lower()
+    true = lowered.isin(["true", "1", "1.0"]).to_numpy(dtype=np.bool_)
+    false = lowered.isin(["false", "0", "0.0"]).to_numpy(dtype=np.bool_)
+    bad = frame.loc[~(true | false), ROW]
+    if len(bad):
+        raise DataError(f"{table}: {column} must be True or False:", [f"row {row}" for row in bad])
+    return true
+
+
+def attach(left: pd.DataFrame, right: pd.DataFrame, on: str, table: str) -> pd.DataFrame:
+    """Add the columns of ``right`` to ``left``, row for row: never a row more or less.
+
+    Raises:
+        DataError: if ``on`` is not unique in ``right``.
+    """
+    try:
+        joined = left.merge(right, on=on, how="left", validate="many_to_one")
+    except pd.errors.MergeError as error:
+        raise DataError(f"{table}: {on} occurs more than once, a join would multiply readings.") from error
+    if len(joined) != len(left):
+        raise DataError(f"{table}: joining on {on} changed the number of rows from {len(left)} to {len(joined)}.")
+    return joined

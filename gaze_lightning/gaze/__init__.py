@@ -1,0 +1,27 @@
+"""Gaze as points: fixations of a reading and their rendering into maps."""
+
+from gaze_lightning.gaze.fixations import Fixations
+from gaze_lightning.gaze.saliency import (
+    EGD_SIGMA_PX,
+    MTUNET_FILM_HEIGHT,
+    MTUNET_SIGMA_PX,
+    REFLACX_SIGMA_DEGREES,
+    Normalise,
+    Sampling,
+    render_saliency,
+    render_saliency_batch,
+    scaled_sigma,
+)
+
+__all__ = [
+    "EGD_SIGMA_PX",
+    "MTUNET_FILM_HEIGHT",
+    "MTUNET_SIGMA_PX",
+    "REFLACX_SIGMA_DEGREES",
+    "Fixations",
+    "Normalise",
+    "Sampling",
+    "render_saliency",
+    "render_saliency_batch",
+    "scaled_sigma",
+]

@@ -1,0 +1,136 @@
+"""Any timm CNN as a producer of un-pooled feature maps."""
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from gaze_lightning.models.weights import load_weights
+
+_WORKING = "models that work: resnet18, resnet50, densenet121, densenet201, vgg16, tf_efficientnetv2_s, convnext_tiny"
+
+
+class Backbone(nn.Module):
+    """A timm convolutional network without its pooling and classifier.
+
+    Args:
+        name: a timm model name (``timm.list_models()``).
+        in_chans: channels of the network's first layer. The images have one channel; with 3 it is repeated.
+        pretrained: ``False`` (random initialisation), ``True`` (timm's weights, from the hub or its local cache) or the
+            path of a weights file (``load_weights``).
+        output_stride: input pixels per feature cell; only some architectures offer another value than 32.
+        mean: subtracted from the image (range [0, 1]) before the first layer.
+        std: the image is divided by it after ``mean`` is subtracted.
+        channels_last: keep weights and features in the memory format that is faster on CPUs and tensor cores.
+
+    Attributes:
+        num_features: channels ``C`` of the feature map, as found by a dry forward.
+
+    Raises:
+        ValueError: the model is unknown, does not offer ``output_stride``, or does not return an ``[B, C, h, w]`` map.
+    """
+
+    num_features: int
+
+    def __init__(
+        self,
+        name: str,
+        in_chans: int = 1,
+        pretrained: bool | str = False,
+        output_stride: int = 32,
+        mean: float = 0.0,
+        std: float = 1.0,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if in_chans not in (1, 3):
+            raise ValueError(f"in_chans is {in_chans}: films have one channel, the network may have 1 or 3")
+        if std <= 0:
+            raise ValueError(f"std is {std}: it must be positive")
+        self.name, self.in_chans, self.output_stride = name, in_chans, output_stride
+        self.mean, self.std, self.channels_last = mean, std, channels_last
+        self.net = self._create(pretrained=False)
+        self.num_features = self._dry_forward()
+        self.load_pretrained(pretrained)
+        if channels_last:
+            self.net = self.net.to(memory_format=torch.channels_last)
+
+    def load_pretrained(self, pretrained: bool | str) -> None:
+        """Fill the network with timm's weights (``True``) or those of a file; ``False`` changes nothing.
+
+        Raises:
+            ValueError: timm has no weights for this model, or no key of the file matches.
+            FileNotFoundError: there is no such file.
+            ConnectionError: the weights are not in the local cache and the hub cannot be reached.
+        """
+        if isinstance(pretrained, str):
+            load_weights(self.net, pretrained)
+        elif pretrained:
+            self.net.load_state_dict(self._create(pretrained=True).state_dict())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute features.
+
+        Args:
+            image: float ``[B, 1, H, W]`` in [0, 1].
+
+        Returns:
+            Features ``[B, num_features, h, w]``, about ``H / output_stride`` by ``W / output_stride``.
+        """
+        image = (image - self.mean) / self.std
+        if self.in_chans == 3:
+            image = image.expand(-1, 3, -1, -1)
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.net.forward_features(image)  # type: ignore[operator]
+        return features
+
+    def _create(self, pretrained: bool) -> nn.Module:
+        if not timm.is_model(self.name):
+            similar = timm.list_models(f"*{self.name.split('.')[0][:6]}*")[:8]
+            raise ValueError(
+                f"timm has no model {self.name!r}; similar names: {', '.join(similar) or 'none'}; {_WORKING}"
+            )
+        options: dict[str, Any] = {} if self.output_stride == 32 else {"output_stride": self.output_stride}
+        try:
+            net: nn.Module = timm.create_model(
+                self.name, pretrained=pretrained, in_chans=self.in_chans, num_classes=0, global_pool="", **options
+            )
+        except (TypeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(
+                f"{self.name} cannot be built with output_stride={self.output_stride} and in_chans={self.in_chans} "
+                f"({type(error).__name__}: {error}); use output_stride: 32 or a ResNet / EfficientNet"
+            ) from error
+        except Exception as error:
+            if not pretrained:
+                raise
+            if isinstance(error, RuntimeError) and "pretrained weights" in str(error).lower():
+                raise ValueError(f"{self.name}: timm has no pretrained weights for this model; name a file") from error
+            raise ConnectionError(
+                f"{self.name}: the pretrained weights are not in the local cache and could not be fetched "
+                f"({type(error).__name__}). Connect once, or give a file: pretrained: path.safetensors"
+            ) from error
+        return net
+
+    @torch.no_grad()
+    def _dry_forward(self) -> int:
+        """Two small images of different height and width: in a map ``[B, C, h, w]`` only ``h`` and ``w`` follow."""
+        training = self.net.training
+        self.net.eval()
+        try:
+            a, b = (
+                tuple(self.net.forward_features(torch.zeros(1, self.in_chans, *size)).shape)  # type: ignore[operator]
+                for size in ((64, 128), (128, 192))
+            )
+        except (AssertionError, RuntimeError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.name} has no feature map for images of any size ({type(error).__name__}: {error}); {_WORKING}"
+            ) from error
+        self.net.train(training)
+        if len(a) != 4 or a[1] != b[1] or not (a[2] < b[2] and a[3] < b[3] and a[2] < a[3]):
+            raise ValueError(
+                f"{self.name} returns features of shape {a} for an image of 64 x 128: tokens, channels-last or pooled "
+                f"features have no class activation map; {_WORKING}"
+            )
+        return int(a[1])

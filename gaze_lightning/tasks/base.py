@@ -1,0 +1,148 @@
+"""What all tasks share: optimiser and schedule, loss terms, guard against diverging losses."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from gaze_lightning.privacy import opaque_id
+from gaze_lightning.protocols import LabelType
+
+OptimizerName = Literal["adam", "adamw", "sgd"]
+ScheduleName = Literal["constant", "one_cycle", "cosine"]
+
+
+class GazeTask(LightningModule):
+    """Base of the tasks; it knows nothing of any method.
+
+    Args:
+        class_names: names of the ``K`` classes, in the order of labels and maps.
+        label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
+        optimizer: ``adam``, ``adamw`` or ``sgd`` (Nesterov, momentum 0.9).
+        lr: learning rate, with a schedule its largest value.
+        weight_decay: decay of matrices and kernels; never of vectors and scalars (norms, biases, sigmas).
+        schedule: ``constant``, ``one_cycle`` (torch's, per step), or ``cosine`` to zero, per step.
+        warmup: fraction of the steps during which a ``one_cycle`` or ``cosine`` schedule rises.
+
+    Attributes:
+        loss_terms: names of the terms of the loss.
+    """
+
+    loss_terms: tuple[str, ...] = ("classification",)
+
+    def __init__(
+        self,
+        *,
+        class_names: list[str],
+        label_type: LabelType,
+        optimizer: OptimizerName,
+        lr: float,
+        weight_decay: float,
+        schedule: ScheduleName,
+        warmup: float,
+    ) -> None:
+        super().__init__()
+        if len(class_names) < (2 if label_type == "single" else 1):
+            raise ValueError(f"class_names is {class_names}: too few for label_type {label_type!r}")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is {warmup}: it is a fraction of the training, from 0 to below 1")
+        self.class_names, self.label_type = list(class_names), label_type
+        self._optimizer, self._lr, self._weight_decay = optimizer, lr, weight_decay
+        self._schedule, self._warmup = schedule, warmup
+        self._active = frozenset(self.loss_terms)
+        self._unchecked: list[tuple[list[str], Tensor]] = []
+
+    @property
+    def active_loss_terms(self) -> frozenset[str]:
+        """The terms of the loss in use; a curriculum sets them, all are in use otherwise."""
+        return self._active
+
+    @active_loss_terms.setter
+    def active_loss_terms(self, terms: frozenset[str]) -> None:
+        unknown = sorted(set(terms) - set(self.loss_terms))
+        if unknown or not terms:
+            raise ValueError(f"loss terms {sorted(terms)}: choose at least one of {', '.join(self.loss_terms)}")
+        self.check_loss_terms(frozenset(terms))
+        self._active = frozenset(terms)
+
+    def check_loss_terms(self, terms: frozenset[str]) -> None:
+        """Raise ``ValueError`` where the method cannot use this choice of its terms; methods override it."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities ``[B, K]`` float32: softmax of exclusive classes, sigmoid of independent ones."""
+        logits = logits.float()
+        return logits.softmax(dim=1) if self.label_type == "single" else logits.sigmoid()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Called by Lightning. All parameters enter now, also those that a later stage trains first."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self._weight_decay, "name": "decayed"},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "name": "not decayed"},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer: torch.optim.Optimizer
+        match self._optimizer:
+            case "adam":
+                optimizer = torch.optim.Adam(groups, lr=self._lr)
+            case "adamw":
+                optimizer = torch.optim.AdamW(groups, lr=self._lr)
+            case "sgd":
+                optimizer = torch.optim.SGD(groups, lr=self._lr, momentum=0.9, nesterov=True)
+        if self._schedule == "constant":
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"},
+        }
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < math.inf:
+            raise ValueError(
+                f"schedule {self._schedule!r} needs to know the length: set trainer.max_epochs or max_steps"
+            )
+        steps = int(steps)
+        if self._schedule == "one_cycle":
+            lrs = [self._lr] * len(optimizer.param_groups)
+            return torch.optim.lr_scheduler.OneCycleLR(optimizer, lrs, total_steps=steps, pct_start=self._warmup)
+        rising = round(self._warmup * steps)
+
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: Any, batch_idx: int) -> None:
+        """Called by Lightning; looks at the losses once per logging interval, so that no step waits for the device.
+
+        Raises:
+            FloatingPointError: a loss was NaN or infinite; names the batch by opaque ids. The training stops before the
+                next checkpoint, the previous one stays the last good one.
+        """
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            self._unchecked.append((list(batch["sample_id"]), loss.detach()))
+        every = max(1, int(getattr(self.trainer, "log_every_n_steps", 50)))
+        if self._unchecked and ((batch_idx + 1) % every == 0 or self.trainer.is_last_batch):
+            losses = torch.stack([value for _, value in self._unchecked])
+            finite = torch.isfinite(losses).tolist()
+            if not all(finite):
+                ids, value = self._unchecked[finite.index(False)]
+                names = ", ".join(opaque_id(identifier) for identifier in ids)
+                raise FloatingPointError(
+                    f"epoch {self.current_epoch}: the loss is {float(value)} for the batch of samples {names}. Lower "
+                    "the learning rate, use 32-bit precision, or look at these samples; the last checkpoint is intact"
+                )
+            self._unchecked.clear()
+
+    def freeze_idle(self, parameters: list[nn.Parameter]) -> None:
+        """Forget gradients, so that the optimiser skips these parameters: zero gradients still move by momentum."""
+        for parameter in parameters:
+            parameter.grad = None

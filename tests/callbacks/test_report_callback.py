@@ -1,0 +1,140 @@
+import csv
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import callbacks.test_report
+from callbacks import TestReport
+from gaze_lightning.evaluation import Results, SampleOutputs, compute_results
+
+
+def run_test(tiny, trainer_in, model=None, **data):
+    report = TestReport(n_boot=50, print_table=False)
+    trainer = trainer_in(report)
+    multi = data.get("multi", False)
+    trainer.test(model or tiny.Model("multi" if multi else "single"), datamodule=tiny.Data(**data), verbose=False)
+    return trainer, report
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_repeated_samples_count_once(tiny, trainer_in, tmp_path):
+    _, plain = run_test(tiny, trainer_in)
+    first = (tmp_path / "predictions.csv").read_text()
+    model = tiny.Model()
+    _, padded = run_test(tiny, trainer_in, model, test_sampler=[*range(9), 0, 1])
+    assert padded.results.n == plain.results.n == len(read(tmp_path / "predictions.csv")) == 9
+    assert padded.results.metrics["gaze_cc"] == plain.results.metrics["gaze_cc"]
+    assert first.splitlines()[0] == (tmp_path / "predictions.csv").read_text().splitlines()[0]
+
+
+def test_two_readings_with_one_id_are_an_error(tiny, trainer_in):
+    with pytest.raises(RuntimeError, match=r"8 different samples were tested, but the test set has 9"):
+        run_test(tiny, trainer_in, test_ids=[f"film{i}" for i in (0, 1, 2, 3, 4, 5, 6, 7, 7)])
+
+
+def test_a_part_of_the_set_is_said_to_be_one(tiny, trainer_in, monkeypatch):
+    said = []
+    monkeypatch.setattr(callbacks.test_report, "rank_zero_info", said.append)
+    report = TestReport(n_boot=50, print_table=False)
+    trainer_in(report, limit_test_batches=1).test(tiny.Model(), datamodule=tiny.Data(), verbose=False)
+    assert report.results.n == 4
+    assert said == ["Only a part of the test set was used: 4 of 9 samples."]
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_files_give_back_the_logged_numbers_exactly(tiny, trainer_in, tmp_path, multi):
+    trainer, report = run_test(tiny, trainer_in, multi=multi)
+    rows = read(tmp_path / "predictions.csv")
+    probability = np.array([[float(row[f"prob_{name}"]) for name in tiny.names] for row in rows])
+    if multi:
+        label = np.array([[float(row[f"label_{name}"] or "nan") for name in tiny.names] for row in rows])
+    else:
+        label = np.array([tiny.names.index(row["label"]) for row in rows])
+    extra = [key for key in rows[0] if key.startswith(("gaze_", "pointing"))]
+    outputs = SampleOutputs(
+        [row["sample_id"] for row in rows],
+        [row["subject"] for row in rows],
+        probability,
+        label,
+        {key: np.array([float(row[key] or "nan") for row in rows]) for key in extra},
+    )
+    again = compute_results(outputs, tiny.names, report.results.label_type, data=report.results.data, n_boot=50)
+    assert again.to_json() == report.results.to_json() == (tmp_path / "results.json").read_text()
+    assert Results.load(tmp_path / "results.json").to_json() == again.to_json()
+    logged = trainer.callback_metrics
+    for name, measured in again.metrics.items():
+        assert float(logged[f"test/{name}"]) == pytest.approx(measured.value, rel=1e-6, nan_ok=True)
+    assert float(logged["test/n"]) == 9
+    if multi:
+        assert math.isnan(label[0, 2])
+
+
+def test_the_table_is_printed_on_rank_zero_with_the_note_of_the_data(tiny, trainer_in, capsys):
+    trainer_in(TestReport(n_boot=20)).test(tiny.Model(), datamodule=tiny.Data(), verbose=False)
+    printed = capsys.readouterr().out
+    assert "synthetic phantom: not clinical evidence" in printed
+    assert "AUROC Normal vs CHF" in printed
+    assert "film3" not in printed
+    assert "patient1" not in printed
+
+
+def test_a_step_without_probabilities_is_left_alone(tiny, trainer_in, tmp_path):
+    class Silent(tiny.Model):
+        def test_step(self, batch, batch_idx):
+            return None
+
+    _, report = run_test(tiny, trainer_in, Silent())
+    assert report.results is None
+    assert not (tmp_path / "results.json").exists()
+
+
+_SCRIPT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("tiny", sys.argv[1])
+tiny = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny)
+import torch
+from pytorch_lightning import Trainer
+from callbacks import CAMLogger, PredictionWriter, TestReport
+torch.manual_seed(0)
+trainer = Trainer(default_root_dir=sys.argv[2], accelerator="cpu", devices=2, strategy="ddp", logger=False,
+    callbacks=[TestReport(n_boot=20, print_table=False), CAMLogger(every_n_epochs=1, n_cases=2), PredictionWriter()],
+    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1)
+model = tiny.TinyModel()
+data = tiny.TinyData()
+trainer.fit(model, datamodule=data)
+trainer.test(model, datamodule=data, verbose=False)
+trainer.predict(model, datamodule=data, return_predictions=False)
+"""
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_count_nine_samples_as_nine(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    root = Path(callbacks.test_report.__file__).parents[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    tiny_file = Path(__file__).with_name("conftest.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tiny_file), str(tmp_path / "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert Results.load(tmp_path / "run" / "results.json").n == 9
+    assert (tmp_path / "run" / "cams" / "epoch_000" / "page_01.png").is_file()
+    assert len(read(tmp_path / "run" / "predictions.csv")) == 5  # written again by predict
+    assert len(list((tmp_path / "run" / "overlays").glob("*.png"))) == 5

@@ -1,0 +1,37 @@
+"""What all tests share: one thread per process, and one small phantom per session."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on shared cores were seen 8 to 50 times slower than one
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from data_modules.phantom import PhantomKnobs
+
+
+@pytest.fixture(scope="session")
+def phantom_knobs() -> PhantomKnobs:
+    """Knobs of the shared phantom: small films, few patients, every quirk."""
+    from data_modules.phantom import PhantomKnobs
+
+    return PhantomKnobs(n_train=24, n_validate=9, n_test=18, height=120, width=100, seed=3, missing_gaze=0.05)
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory: pytest.TempPathFactory, phantom_knobs: PhantomKnobs) -> Path:
+    """Folder that holds ``physionet.org`` and ``phantom_truth``; shared by all processes of the session, read only."""
+    from data_modules.phantom import write_phantom
+
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # common to all workers; write_phantom has a lock of its own
+    root = base / "phantom"
+    write_phantom(root, phantom_knobs, workers=1, progress=False)
+    return root

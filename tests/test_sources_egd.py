@@ -1,0 +1,226 @@
+"""EGD-CXR: what is read, what is left out, and what is refused."""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_modules.errors import DataError
+from data_modules.readings import ReadingTable
+from data_modules.sources import FilmIndex, locate_egd_cxr, locate_mimic_cxr_jpg, read_egd_cxr
+from tests.trees import Egd, MadeUpFilm, Mimic, write_rows
+
+NORMAL, CHF, PNEUMONIA = MadeUpFilm(1), MadeUpFilm(2, split="validate"), MadeUpFilm(3, height=90, split="test")
+FILMS = [NORMAL, CHF, PNEUMONIA]
+
+
+@pytest.fixture
+def tree() -> Egd:
+    """Three films, one of each class, two usable fixations on each."""
+    egd = Egd()
+    for film, diagnosis in zip(FILMS, ("Normal", "CHF", "pneumonia"), strict=True):
+        egd.film(film, diagnosis)
+        egd.look(film.dicom_id, 10, 20)
+        egd.look(film.dicom_id, 49, 59, FPOGD=0.5, FPOGS=2.0)
+    return egd
+
+
+def read(
+    root: Path, egd: Egd, mimic: Mimic | None = None, table: str = "fixations.csv", **options: object
+) -> ReadingTable:
+    (mimic or Mimic(FILMS)).write(root)
+    folder = egd.write(root, table)
+    assert folder == locate_egd_cxr(root, point_source=options.get("point_source", "fixations"))  # type: ignore[arg-type]
+    return read_egd_cxr(folder, FilmIndex(locate_mimic_cxr_jpg(root)), **options)  # type: ignore[arg-type]
+
+
+def test_films_labels_and_fixations_are_read(tmp_path: Path, tree: Egd, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        table = read(tmp_path, tree)
+    assert table.class_names == ("Normal", "CHF", "pneumonia")
+    assert table.label_type == "single"
+    np.testing.assert_array_equal(table.labels, [0, 1, 2])
+    assert table.frame["sample_id"].tolist() == [film.dicom_id for film in FILMS]
+    assert table.frame["subject"].tolist() == [film.subject for film in FILMS]
+    assert table.frame["split"].tolist() == ["train", "validate", "test"]
+    assert table.frame[["height", "width"]].to_numpy().tolist() == [[60, 50], [60, 50], [90, 50]]
+    assert table.frame["source_row"].tolist() == [f"master_sheet.csv row {row}" for row in (2, 3, 4)]
+    reading = table.fixations[PNEUMONIA.dicom_id]
+    assert reading.x.tolist() == [10.5, 49.5]
+    assert reading.y.tolist() == [20.5, 59.5]
+    assert reading.duration.tolist() == [0.25, 0.5]
+    assert reading.start.tolist() == [1.0, 2.0]
+    assert table.excluded == {}
+    summary = [record.message for record in caplog.records if record.levelno == logging.INFO]
+    assert len(summary) == 1
+    assert "3 readings of 3 films, 3 patients; 6 gaze points; 0 readings without gaze" in summary[0]
+    assert not any(film.dicom_id in caplog.text or film.subject in caplog.text for film in FILMS)
+
+
+def test_sigma_is_that_of_the_paper_scaled_with_the_film_or_as_given(tmp_path: Path, tree: Egd) -> None:
+    sigma = read(tmp_path, tree).fixations[PNEUMONIA.dicom_id].sigma_x
+    np.testing.assert_allclose(sigma, 75.5 * 90 / 3072)
+    assert read(tmp_path, tree, sigma_px=150.0).fixations[PNEUMONIA.dicom_id].sigma_y.tolist() == [150, 150]
+    with pytest.raises(ValueError, match="sigma_px must be positive"):
+        read(tmp_path, tree, sigma_px=0.0)
+
+
+def test_every_row_that_is_left_out_is_counted_under_its_reason(tmp_path: Path, tree: Egd) -> None:
+    known = NORMAL.dicom_id
+    tree.look(known[:39], 5, 5)
+    tree.look(PNEUMONIA.dicom_id[:39], 5, 5)
+    tree.look(MadeUpFilm(9).dicom_id, 5, 5)
+    tree.look(known, -1, 5)
+    tree.look(known, 5, -3)
+    tree.look(known, 50, 5)
+    tree.look(known, 5, 60)
+    tree.look(known, "", 5)
+    tree.look(known, 5, "nan")
+    tree.look(known, 5, 5, FPOGD=0)
+    tree.look(known, 5, 5, FPOGD=-0.1)
+    tree.look(known, 5, 5, FPOGV=0)
+    table = read(tmp_path, tree)
+    assert table.excluded == {
+        "calibration rows": 2,
+        "gaze rows of films not in the sheet": 1,
+        "gaze rows with a blank or NaN": 2,
+        "gaze rows without a valid fixation": 1,
+        "gaze rows off the film": 4,
+        "gaze rows without a duration": 2,
+    }
+    assert len(table.fixations[known]) == 2
+
+
+def test_a_reading_without_usable_gaze_is_kept(tmp_path: Path, tree: Egd, caplog: pytest.LogCaptureFixture) -> None:
+    tree.gaze = [row for row in tree.gaze if row["DICOM_ID"] != CHF.dicom_id]
+    tree.look(CHF.dicom_id, -1, -1)
+    with caplog.at_level(logging.INFO):
+        table = read(tmp_path, tree)
+    assert len(table.frame) == 3
+    assert CHF.dicom_id not in table.fixations
+    assert "1 readings without gaze (kept)" in caplog.text
+
+
+def test_raw_samples_last_a_sixtieth_of_a_second_and_need_three_columns_only(tmp_path: Path, tree: Egd) -> None:
+    tree.gaze[0]["FPOGV"] = 0
+    table = read(tmp_path, tree, table="eye_gaze.csv", point_source="raw_samples")
+    reading = table.fixations[NORMAL.dicom_id]
+    np.testing.assert_allclose(reading.duration, [1 / 60, 1 / 60])
+    assert reading.start.tolist() == [1.5, 1.5]
+    folder = tmp_path / "physionet.org/files/egd-cxr/1.0.0"
+    write_rows(
+        folder / "eye_gaze.csv",
+        ["DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL"],
+        [{key: row[key] for key in ("DICOM_ID", "X_ORIGINAL", "Y_ORIGINAL")} for row in tree.gaze],
+    )
+    films = FilmIndex(locate_mimic_cxr_jpg(tmp_path))
+    bare = read_egd_cxr(folder, films, point_source="raw_samples").fixations[NORMAL.dicom_id]
+    np.testing.assert_allclose(bare.start, [0, 1 / 60])
+    assert bare.x.tolist() == reading.x.tolist()
+
+
+def test_all_rows_without_exactly_one_class_are_named_at_once(tmp_path: Path, tree: Egd) -> None:
+    tree.sheet[0]["CHF"] = 1
+    tree.sheet[1]["CHF"] = 0
+    tree.sheet[2]["pneumonia"] = ""
+    with pytest.raises(DataError, match="exactly one of Normal, CHF, pneumonia") as caught:
+        read(tmp_path, tree)
+    assert [row.split(":")[0] for row in caught.value.rows] == ["row 2", "row 3", "row 4"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda row: row.update(CHF="yes"),
+            r"master_sheet\.csv: 1 cell\(s\) that should be numbers.*\n  - row 3, CHF: 'yes'",
+        ),
+        (lambda row: row.update(dicom_id="12345"), r"dicom_id must be five groups.*\n  - row 3"),
+        (
+            lambda row: row.update(patient_id="10000009"),
+            r"disagree about the patient of 1 film.*\n  - master_sheet\.csv row 3",
+        ),
+    ],
+    ids=["text in a class column", "id changed", "another patient"],
+)
+def test_a_wrong_cell_of_the_sheet_is_named(tmp_path: Path, tree: Egd, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    change(tree.sheet[1])
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, tree)
+
+
+def test_repeated_films_are_merged_if_identical_and_refused_if_not(tmp_path: Path, tree: Egd) -> None:
+    tree.sheet.append(dict(tree.sheet[0]))
+    table = read(tmp_path / "a", tree)
+    assert len(table.frame) == 3
+    assert table.excluded == {"repeated rows of the sheet": 1}
+    tree.sheet[-1].update(Normal=0, CHF=1)
+    with pytest.raises(DataError, match="rows 2, 5 differ in Normal, CHF"):
+        read(tmp_path / "b", tree)
+
+
+def test_a_missing_column_is_named_with_the_file(tmp_path: Path, tree: Egd) -> None:
+    folder = tree.write(tmp_path)
+    Mimic(FILMS).write(tmp_path)
+    text = (folder / "fixations.csv").read_text().replace("X_ORIGINAL", "X").replace("FPOGD", "DURATION")
+    (folder / "fixations.csv").write_text(text)
+    with pytest.raises(
+        DataError, match=r"fixations\.csv: missing column\(s\): X_ORIGINAL, FPOGD\. The file has: SESSION_ID"
+    ):
+        read_egd_cxr(folder, FilmIndex(locate_mimic_cxr_jpg(tmp_path)))
+
+
+def test_gaze_of_another_release_is_refused(tmp_path: Path, tree: Egd) -> None:
+    for row in tree.gaze:
+        row["DICOM_ID"] = MadeUpFilm(77).dicom_id
+    with pytest.raises(DataError, match="no DICOM_ID of this table occurs"):
+        read(tmp_path, tree)
+
+
+def test_missing_films_stop_the_run_or_are_dropped_and_counted(tmp_path: Path, tree: Egd) -> None:
+    mimic = Mimic(FILMS)
+    mimic.write(tmp_path)
+    mimic.films = FILMS[:2]
+    (locate_mimic_cxr_jpg(tmp_path) / PNEUMONIA.path).unlink()
+    with pytest.raises(DataError, match=r"1 film\(s\) are missing.*\n  - master_sheet\.csv row 4: no file"):
+        read(tmp_path, tree, mimic)
+    table = read(tmp_path, tree, mimic, missing="drop")
+    assert table.frame["sample_id"].tolist() == [NORMAL.dicom_id, CHF.dicom_id]
+    np.testing.assert_array_equal(table.labels, [0, 1])
+    assert table.excluded == {"films missing on disk": 1, "gaze rows of missing films": 2}
+
+
+def test_anatomy_and_lesions_belong_to_the_class_of_the_film(tmp_path: Path, tree: Egd) -> None:
+    folder = tree.write(tmp_path)
+    for film in FILMS:
+        segments = folder / "audio_segmentation_transcripts" / film.dicom_id
+        segments.mkdir(parents=True)
+        for n, name in enumerate(("left_lung", "right_lung", "mediastanum", "aortic_knob")):
+            mask = np.zeros((film.height, film.width), np.uint8)
+            mask[:, 10 * n : 10 * n + 10] = 255
+            cv2.imwrite(str(segments / f"{name}.png"), mask)
+    truth = tmp_path / "phantom_truth"
+    lesion = np.zeros((PNEUMONIA.height, PNEUMONIA.width), np.uint8)
+    lesion[5:9, 5:9] = 255
+    truth.mkdir()
+    cv2.imwrite(str(truth / "class.png"), lesion)
+    header = ["dicom_id", "split", "diagnosis", "finding", "label", "severity", "of_class", "file"]
+    row: dict[str, object] = {"dicom_id": PNEUMONIA.dicom_id, "diagnosis": "pneumonia", "of_class": True}
+    rows = [row | {"finding": "class", "file": "class.png"}, row | {"finding": "0", "file": "distractor.png"}]
+    write_rows(truth / "truth.csv", header, rows)
+    regions = read(tmp_path, tree, lesion_root=truth).regions
+    assert NORMAL.dicom_id not in regions
+    (heart,) = regions[CHF.dicom_id]
+    assert (heart.class_index, heart.kind) == (1, "anatomy")
+    assert np.flatnonzero(heart.mask(1, 0, 0, (60, 50)).any(0)).tolist() == list(range(20, 30))
+    lungs, found = regions[PNEUMONIA.dicom_id]
+    assert np.flatnonzero(lungs.mask(1, 0, 0, (90, 50)).any(0)).tolist() == list(range(20))
+    assert (found.class_index, found.kind) == (2, "lesion")
+    assert found.mask(1, 0, 0, (90, 50)).sum() == 16
+    rows[0]["file"] = "../class.png"
+    rows.append(rows[0] | {"diagnosis": "CHF", "file": "class.png"})
+    write_rows(truth / "truth.csv", header, rows)
+    with pytest.raises(DataError, match="row 2: the mask lies outside the folder\n  - row 4: diagnosis 'CHF'"):
+        read(tmp_path, tree, lesion_root=truth)

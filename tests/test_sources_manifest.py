@@ -1,0 +1,240 @@
+"""Own images and tables: what is read, what is left out, and what is refused; real open data."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_modules.errors import DataError
+from data_modules.sources import FixationColumns, read_manifest
+from tests.trees import write_image
+
+VIEWERS = FixationColumns(duration="seconds", order="order", reader="viewer")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Images a (40 x 30) and b (20 x 50), labels, two viewers."""
+    write_image(tmp_path / "films" / "a.png", 40, 30)
+    write_image(tmp_path / "films" / "b.jpg", 20, 50)
+    (tmp_path / "images.csv").write_text(
+        "image,who,part,ill,fluid,kind\nfilms/a.png,007,train,1,,CHF\nfilms/b.jpg,008,test,0,-1,Normal\n"
+    )
+    (tmp_path / "gaze.csv").write_text(
+        "image,viewer,order,x,y,seconds\n"
+        "films/b.jpg,v2,0,7,8,0.3\n"
+        "films/a.png,v1,1,3,4.25,0.2\n"
+        "films/a.png,v1,0,1.5,2,0.1\n"
+        "films/a.png,v2,0,5,6,0.4\n"
+    )
+    return tmp_path
+
+
+def append(path: Path, *lines: str) -> None:
+    path.write_text(path.read_text() + "".join(f"{line}\n" for line in lines))
+
+
+def test_each_reader_of_an_image_is_a_sample(root: Path) -> None:
+    table = read_manifest(
+        root,
+        Path("images.csv"),
+        Path("gaze.csv"),
+        subject_column="who",
+        split_column="part",
+        label_columns=["ill", "fluid"],
+        fixation_columns=VIEWERS,
+    )
+    assert table.frame["sample_id"].tolist() == ["films/a.png#v1", "films/a.png#v2", "films/b.jpg#v2"]
+    assert table.frame["subject"].tolist() == ["007", "007", "008"]
+    assert table.frame["split"].tolist() == ["train", "train", "test"]
+    assert table.frame[["height", "width"]].to_numpy().tolist() == [[40, 30], [40, 30], [20, 50]]
+    assert [Path(path).is_file() for path in table.frame["image_path"]] == [True] * 3
+    assert table.class_names == ("ill", "fluid")
+    assert table.label_type == "multi"
+    np.testing.assert_array_equal(table.labels, [[1, np.nan], [1, np.nan], [0, np.nan]])
+    first = table.fixations["films/a.png#v1"]
+    assert first.x.tolist() == [1.5, 3]
+    assert first.y.tolist() == [2, 4.25]
+    assert first.duration.tolist() == [0.1, 0.2]
+    np.testing.assert_allclose(first.start, [0, 0.1])
+    np.testing.assert_allclose(first.sigma_x, 75.5 * 40 / 3072)
+
+
+def test_readers_can_be_merged(root: Path) -> None:
+    table = read_manifest(
+        root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS, readers="merged", class_column="kind"
+    )
+    assert table.frame["sample_id"].tolist() == ["films/a.png", "films/b.jpg"]
+    assert table.class_names == ("CHF", "Normal")
+    np.testing.assert_array_equal(table.labels, [0, 1])
+    assert table.fixations["films/a.png"].x.tolist() == [1.5, 3, 5]
+    np.testing.assert_allclose(table.fixations["films/a.png"].start, [0, 0.1, 0])
+
+
+def test_images_may_come_from_the_fixations_alone(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        table = read_manifest(root, None, Path("gaze.csv"), fixation_columns=VIEWERS, sigma_px=3.0)
+    assert table.labels is None
+    assert sorted(table.frame["sample_id"]) == ["films/a.png#v1", "films/a.png#v2", "films/b.jpg#v2"]
+    assert table.fixations["films/b.jpg#v2"].sigma_y.tolist() == [3]
+    assert "leakage cannot be checked" in caplog.text
+    assert "3 readings of 2 films" in caplog.text
+
+
+def test_images_without_gaze_are_kept(root: Path) -> None:
+    write_image(root / "films" / "c.png", 10, 10)
+    append(root / "images.csv", "films/c.png,009,train,1,0,CHF")
+    table = read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS, label_columns=["ill"])
+    assert table.frame["sample_id"].tolist()[-1] == "films/c.png"
+    assert "films/c.png" not in table.fixations
+    np.testing.assert_array_equal(table.labels, [[1], [1], [0], [1]])
+    alone = read_manifest(root, Path("images.csv"), label_columns=["ill"])
+    assert alone.fixations == {}
+    assert alone.frame["sample_id"].tolist() == ["films/a.png", "films/b.jpg", "films/c.png"]
+
+
+def test_fractions_and_whole_pixels_become_continuous_pixels(root: Path) -> None:
+    (root / "f.csv").write_text("image,x,y,duration\nfilms/a.png,0.5,0.25,1\nfilms/a.png,1.02,0.5,1\n")
+    table = read_manifest(root, None, Path("f.csv"), fixation_columns=FixationColumns(units="fraction"))
+    assert table.fixations["films/a.png"].x.tolist() == [15]
+    assert table.fixations["films/a.png"].y.tolist() == [10]
+    assert table.excluded == {"fixations outside the image": 1}
+    (root / "p.csv").write_text("image,x,y\nfilms/a.png,3,29\n")
+    layout = FixationColumns(duration=None, whole_pixels=True)
+    reading = read_manifest(root, None, Path("p.csv"), fixation_columns=layout).fixations["films/a.png"]
+    assert (reading.x.tolist(), reading.y.tolist(), reading.duration.tolist()) == ([3.5], [29.5], [1])
+
+
+def test_wrong_units_are_noticed(root: Path) -> None:
+    with pytest.raises(DataError, match=r"looks like pixels, not fractions\. Set .*units to pixels"):
+        read_manifest(
+            root, None, Path("gaze.csv"), fixation_columns=FixationColumns(duration="seconds", units="fraction")
+        )
+    (root / "f.csv").write_text("image,x,y,duration\n" + "films/a.png,0.5,0.25,1\n" * 12)
+    with pytest.raises(DataError, match="looks like fractions, not pixels"):
+        read_manifest(root, None, Path("f.csv"))
+
+
+def test_every_fixation_that_is_left_out_is_counted_under_its_reason(root: Path) -> None:
+    append(
+        root / "gaze.csv",
+        "films/z.png,v1,0,1,1,1",
+        "films/a.png,v1,2,,1,1",
+        "films/a.png,v1,3,1,nan,1",
+        "films/a.png,v1,4,30,1,1",
+        "films/a.png,v1,5,-0.1,1,1",
+        "films/a.png,v1,6,1,1,0",
+    )
+    table = read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS)
+    assert table.excluded == {
+        "fixations of images not listed": 1,
+        "fixations with a blank or NaN": 2,
+        "fixations outside the image": 2,
+        "fixations without a duration": 1,
+    }
+    assert len(table.fixations["films/a.png#v1"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("films/none.png,1,train,1,1,CHF", r"images\.csv: 1 image\(s\).*\n  - row 4: no such file"),
+        ("images.csv,1,train,1,1,CHF", "row 4: not a readable image"),
+        ("../outside.png,1,train,1,1,CHF", r"must be a path below.*\n  - row 4"),
+        ("/etc/passwd,1,train,1,1,CHF", r"must be a path below.*\n  - row 4"),
+        (",1,train,1,1,CHF", r"must be a path below.*\n  - row 4"),
+        ("films/a.png,009,train,1,,CHF", "rows 2, 4 differ in who"),
+        ("films/a b.png,1,train,2,,CHF", r"labels must be 1, 0, -1 or blank:\n  - row 4, ill: 2"),
+        ("films/a b.png,1,train,yes,,CHF", "row 4, ill: 'yes'"),
+        ("films/a b.png,1,dev,1,,CHF", r"part must be train.*\n  - row 4"),
+        ("films/a b.png,,train,1,,CHF", r"blank who; fill it in:\n  - row 4"),
+    ],
+)
+def test_a_wrong_row_is_named(root: Path, line: str, message: str) -> None:
+    write_image(root / "films" / "a b.png", 5, 5)
+    append(root / "images.csv", line)
+    with pytest.raises(DataError, match=message):
+        read_manifest(
+            root, Path("images.csv"), subject_column="who", split_column="part", label_columns=["ill", "fluid"]
+        )
+
+
+def test_missing_images_can_be_dropped_and_counted(root: Path) -> None:
+    (root / "films" / "a.png").write_bytes(b"")
+    table = read_manifest(
+        root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS, missing="drop", label_columns=["ill"]
+    )
+    assert table.frame["sample_id"].tolist() == ["films/b.jpg#v2"]
+    np.testing.assert_array_equal(table.labels, [[0]])
+    assert table.excluded == {"images missing or unreadable": 1, "fixations of images not listed": 3}
+
+
+def test_identical_rows_are_merged_and_counted(root: Path) -> None:
+    append(root / "images.csv", "films/a.png,007,train,1,,CHF")
+    table = read_manifest(root, Path("images.csv"), subject_column="who")
+    assert len(table.frame) == 2
+    assert table.excluded == {"repeated rows of the images": 1}
+
+
+def test_an_unknown_class_is_refused_with_the_known_ones(root: Path) -> None:
+    with pytest.raises(DataError, match=r"kind must be one of Normal, pneumonia.*\n  - row 2"):
+        read_manifest(root, Path("images.csv"), class_column="kind", class_names=["Normal", "pneumonia"])
+
+
+def test_a_class_of_which_nothing_is_known_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_manifest(root, Path("images.csv"), label_columns=["ill", "fluid"])
+    assert "no image has a known value of fluid" in caplog.text
+
+
+def test_tables_that_name_images_differently_are_refused(root: Path) -> None:
+    (root / "gaze.csv").write_text((root / "gaze.csv").read_text().replace("films/", ""))
+    with pytest.raises(DataError, match=r"no image of this table is among the images\. Spell them alike"):
+        read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS)
+
+
+def test_contradicting_arguments_are_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="give images_csv, fixations_csv, or both"):
+        read_manifest(root)
+    with pytest.raises(ValueError, match="not both"):
+        read_manifest(root, Path("images.csv"), label_columns=["ill"], class_column="kind")
+    with pytest.raises(ValueError, match="columns of images_csv"):
+        read_manifest(root, None, Path("gaze.csv"), label_columns=["ill"])
+    with pytest.raises(DataError, match=r"images\.csv: missing column\(s\): patient\. The file has: image, who"):
+        read_manifest(root, Path("images.csv"), subject_column="patient")
+
+
+@pytest.fixture
+def open_data() -> Path:
+    if not os.environ.get("GAZE_OPEN_DATA"):
+        pytest.skip("GAZE_OPEN_DATA is not set")
+    return Path(os.environ["GAZE_OPEN_DATA"])
+
+
+OSIE = FixationColumns(duration="duration_s", order="order", reader="viewer")
+
+
+def test_real_photographs_with_real_gaze_are_read(open_data: Path) -> None:
+    root = open_data / "osie_gaze"
+    table = read_manifest(root, None, Path("fixations.csv"), fixation_columns=OSIE, sigma_px=23.7)
+    assert table.frame["image_id"].nunique() == 200
+    assert len(table.frame) == table.frame["sample_id"].nunique()
+    assert set(table.frame["height"]) == {600}
+    assert set(table.frame["width"]) == {800}
+    read = sum(len(reading) for reading in table.fixations.values())
+    assert read + sum(table.excluded.values()) == 28_209
+    assert read > 28_000
+    merged = read_manifest(root, None, Path("fixations.csv"), fixation_columns=OSIE, readers="merged")
+    assert len(merged.frame) == 200
+    assert sum(len(reading) for reading in merged.fixations.values()) == read
+
+
+def test_real_chest_films_with_labels_are_read(open_data: Path) -> None:
+    table = read_manifest(
+        open_data / "nih_cxr", Path("labels.csv"), subject_column="patient_id", label_columns=["pneumonia"]
+    )
+    assert len(table.frame) == 600
+    assert table.frame["subject"].nunique() == 407
+    assert table.labels is not None
+    assert 0.4 < float(table.labels.mean()) < 0.6

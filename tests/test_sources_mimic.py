@@ -1,0 +1,231 @@
+"""Finding folders and films, strict tables, folders of films, outlines."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_modules.errors import DataError
+from data_modules.regions import EllipseRegion, MaskFileRegion
+from data_modules.sources import FilmIndex, locate_egd_cxr, locate_mimic_cxr_jpg, read_folder
+from data_modules.sources.csv_tables import read_csv
+from data_modules.sources.many_csv import read_many
+from tests.trees import MadeUpFilm, Mimic, write_image
+
+A, B = MadeUpFilm(1), MadeUpFilm(2, height=40, width=70, split="test")
+
+
+def index_of(root: Path, tree: Mimic) -> FilmIndex:
+    tree.write(root)
+    return FilmIndex(locate_mimic_cxr_jpg(root))
+
+
+def test_films_come_back_in_the_order_asked_for_with_size_patient_and_split(tmp_path: Path) -> None:
+    films = index_of(tmp_path, Mimic([A, B]))
+    found, present = films.lookup([B.dicom_id, A.dicom_id, B.dicom_id], ["b", "a", "b again"])
+    assert present.tolist() == [True, True, True]
+    assert found["height"].tolist() == [40, 60, 40]
+    assert found["width"].tolist() == [70, 50, 70]
+    assert found["subject"].tolist() == [B.subject, A.subject, B.subject]
+    assert found["split"].tolist() == ["test", "train", "test"]
+    assert all(Path(path).is_file() for path in found["image_path"])
+
+
+@pytest.mark.parametrize("where", ["physionet.org/files/egd-cxr/1.0.0", "egd-cxr/1.0.0", "."])
+def test_a_source_is_found_wherever_a_download_puts_it(tmp_path: Path, where: str) -> None:
+    folder = tmp_path / where
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("master_sheet.csv", "fixations.csv.gz"):
+        (folder / name).write_bytes(b"")
+    assert locate_egd_cxr(tmp_path).resolve() == folder.resolve()
+
+
+def test_a_missing_source_says_what_lacks_where_it_was_looked_for_and_what_to_set(tmp_path: Path) -> None:
+    folder = tmp_path / "egd-cxr" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "master_sheet.csv").write_text("dicom_id\n")
+    with pytest.raises(DataError) as caught:
+        locate_egd_cxr(tmp_path)
+    message = str(caught.value)
+    assert f"{folder}: lacks fixations.csv" in message
+    assert f"{tmp_path / 'physionet.org/files/egd-cxr/1.0.0'}: no such folder" in message
+    assert "DATA_ROOT=" in message
+    with pytest.raises(DataError, match=r"no folder was given. Set DATA_ROOT="):
+        locate_egd_cxr(None)
+    with pytest.raises(DataError, match=r"data\.init_args\.films_root"):
+        locate_mimic_cxr_jpg(tmp_path, tmp_path / "elsewhere")
+
+
+def test_missing_and_empty_films_are_all_listed_by_row_or_counted(tmp_path: Path) -> None:
+    c = MadeUpFilm(3)
+    films = index_of(tmp_path, Mimic([A, B]))
+    (films.root / A.path).unlink()
+    (films.root / B.path).write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 film\(s\) are missing.*data\.init_args\.missing") as caught:
+        films.lookup([f.dicom_id for f in (A, B, c)], ["sheet row 2", "sheet row 3", "sheet row 4"])
+    assert [row.split(":")[0] for row in caught.value.rows] == ["sheet row 2", "sheet row 3", "sheet row 4"]
+    assert A.subject not in str(caught.value)
+    _, present = films.lookup([f.dicom_id for f in (A, B, c)], ["", "", ""], missing="drop")
+    assert present.tolist() == [False, False, False]
+
+
+def test_ids_that_could_leave_the_folder_are_refused(tmp_path: Path) -> None:
+    tree = Mimic([A])
+    tree.metadata[0]["study_id"] = "../../etc"
+    with pytest.raises(DataError, match=r"study_id must be eight digits.*\n  - row 2"):
+        index_of(tmp_path, tree).lookup([A.dicom_id], ["row"])
+    with pytest.raises(DataError, match=r"44 characters.*\n  - sheet row 9"):
+        FilmIndex(tmp_path).lookup(["../" + A.dicom_id], ["sheet row 9"])
+
+
+def test_a_film_that_links_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    films = index_of(tmp_path, Mimic([A]))
+    target = tmp_path / "outside.jpg"
+    os.replace(films.root / A.path, target)
+    (films.root / A.path).symlink_to(target)
+    with pytest.raises(DataError, match="links to places outside"):
+        films.lookup([A.dicom_id], ["row"])
+
+
+def test_the_films_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    films = index_of(tmp_path / "data", Mimic([A]))
+    os.replace(films.root / "files", tmp_path / "big_disk")
+    (films.root / "files").symlink_to(tmp_path / "big_disk")
+    assert films.lookup([A.dicom_id], ["row"])[1].all()
+
+
+def test_identical_rows_are_merged_with_a_warning_and_contradicting_ones_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = Mimic([A])
+    tree.metadata.append(dict(tree.metadata[0]))
+    index_of(tmp_path / "same", tree).lookup([A.dicom_id], ["row"])
+    assert "1 repeated row(s) merged" in caplog.text
+    tree.metadata[1]["Rows"] = 61
+    with pytest.raises(DataError, match="rows 2, 3 differ in height"):
+        index_of(tmp_path / "other", tree).lookup([A.dicom_id], ["row"])
+
+
+def test_tables_that_disagree_about_the_patient_are_refused(tmp_path: Path) -> None:
+    tree = Mimic([A])
+    tree.splits[0]["subject_id"] = B.subject
+    with pytest.raises(DataError, match="disagree about the patient of 1 film"):
+        index_of(tmp_path, tree).lookup([A.dicom_id], ["row"])
+
+
+def test_ids_keep_leading_zeros_and_never_become_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,other,n\n0012,NA,1\n1e9,,\n12345678901234567890,nan,2.5\n")
+    frame = read_csv(path, text=["id"], repeated=["other"], numeric=["n"])
+    assert frame["id"].tolist() == ["0012", "1e9", "12345678901234567890"]
+    assert frame["other"].astype(str).tolist() == ["NA", "", "nan"]
+    assert np.isnan(frame["n"].iloc[1])
+
+
+def test_missing_columns_are_all_named_with_those_that_exist(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,height\n1,2\n")
+    with pytest.raises(DataError, match=r"t\.csv: missing column\(s\): x, y\. The file has: id, height"):
+        read_csv(path, text=["id"], numeric=["x", "y"])
+
+
+def test_all_cells_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n1,two\n3,4\nleft,True\n")
+    with pytest.raises(DataError) as caught:
+        read_csv(path, numeric=["x", "y"])
+    assert caught.value.rows == ("row 4, x: 'left'", "row 2, y: 'two'", "row 4, y: 'True'")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00id", b'id,x\n"1,2\n'], ids=["empty", "binary", "open quote"])
+def test_an_unreadable_table_is_a_named_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"t\.csv"):
+        read_csv(path, text=["id"])
+
+
+def test_a_damaged_gzip_table_is_a_named_error(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(b"\x1f\x8b\x08\x00garbage")
+    with pytest.raises(DataError, match=r"t\.csv\.gz: not a readable CSV file"):
+        read_csv(path, text=["id"])
+
+
+def test_many_small_tables_equal_reading_them_one_by_one(tmp_path: Path) -> None:
+    texts = ["a,b\r\n1,x\r\n2,y\r\n", "a,b\n", "b,a\nz,3\n", "a,b\r\n4,w"]
+    paths = [tmp_path / f"{n}.csv" for n in range(4)]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_bytes(text.encode())
+    frame = read_many(paths, ["first", "second", "third", "fourth"], numeric=["a"], text=["b"])
+    singles = [
+        (n, row.a, row.b)
+        for n, path in enumerate(paths)
+        for row in read_csv(path, numeric=["a"], text=["b"]).itertuples()
+    ]
+    assert list(zip(frame["_file"], frame["a"], frame["b"], strict=True)) == singles
+    assert frame["_row"].tolist() == [2, 3, 2, 2]
+
+
+def test_a_cut_off_small_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n3\n")
+    with pytest.raises(DataError, match="third reading row 3: 1 cells instead of 2"):
+        read_many([tmp_path / "a.csv"], ["third reading"], numeric=["a", "b"])
+
+
+def test_a_folder_of_films_is_listed_sorted_by_its_relative_path(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/z.jpg", "a/.hidden/x.png", "notes.txt", ".DS_Store.png"):
+        write_image(tmp_path / name, 4, 5) if not name.endswith("txt") else (tmp_path / name).write_text("")
+    table = read_folder(tmp_path)
+    assert table.frame["sample_id"].tolist() == ["a/z.jpg", "b.PNG"]
+    assert table.labels is None
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no file ending in \.png"):
+        read_folder(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"no such folder.*DATA_ROOT"):
+        read_folder(tmp_path / "nowhere")
+
+
+def test_an_ellipse_covers_the_pixels_whose_centres_lie_in_it() -> None:
+    region = EllipseRegion(1, "lesion", 10, 20, 50, 40)
+    mask = region.mask(0.5, 3.0, 1.0, (40, 40))
+    expected = np.zeros((40, 40), bool)
+    for row in range(40):
+        for column in range(40):
+            x, y = (column + 0.5 - 3) / 0.5, (row + 0.5 - 1) / 0.5
+            expected[row, column] = ((x - 30) / 20) ** 2 + ((y - 30) / 10) ** 2 <= 1
+    np.testing.assert_array_equal(mask, expected)
+    assert mask.sum() == pytest.approx(np.pi * 20 * 10 * 0.25, rel=0.05)
+    speck = EllipseRegion(0, "lesion", 30, 30, 30.2, 30.2).mask(0.1, 0, 0, (8, 8))
+    assert np.argwhere(speck).tolist() == [[3, 3]]
+
+
+def test_a_mask_file_marks_the_pixels_it_covers_by_half(tmp_path: Path) -> None:
+    left, right = np.zeros((8, 12), np.uint8), np.zeros((8, 12), np.uint8)
+    left[0:4, 0:4], right[2:8, 7:12] = 255, 1
+    for name, mask in (("left", left), ("right", right)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), mask)
+    region = MaskFileRegion(2, "anatomy", (tmp_path / "left.png", tmp_path / "right.png"), (8, 12))
+    # scale 1/2, one pixel of padding to the left: columns 7..11 of the film are 4.5 .. 7 of the canvas
+    mask = region.mask(0.5, 1.0, 0.0, (4, 8))
+    assert ["".join("#" if cell else "." for cell in row) for row in mask] == [
+        ".##.....",
+        ".##.###.",
+        "....###.",
+        "....###.",
+    ]
+    with pytest.raises(DataError, match="8 rows and 12 columns but its film has 9 and 12"):
+        MaskFileRegion(2, "anatomy", (tmp_path / "left.png",), (9, 12)).mask(1, 0, 0, (4, 4))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        MaskFileRegion(2, "anatomy", (tmp_path / "broken.png",), (8, 12)).mask(1, 0, 0, (4, 4))
+
+
+def test_a_tiny_lesion_does_not_vanish_on_a_coarse_grid(tmp_path: Path) -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[31, 52] = 255
+    cv2.imwrite(str(tmp_path / "m.png"), mask)
+    coarse = MaskFileRegion(0, "lesion", (tmp_path / "m.png",), (100, 100)).mask(0.05, 0, 0, (5, 5))
+    assert np.argwhere(coarse).tolist() == [[1, 2]]

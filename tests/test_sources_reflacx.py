@@ -1,0 +1,220 @@
+"""REFLACX: what is read, what is left out, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_modules.errors import DataError
+from data_modules.readings import ReadingTable
+from data_modules.regions import EllipseRegion
+from data_modules.sources import REFLACX_LABELS, FilmIndex, locate_mimic_cxr_jpg, locate_reflacx, read_reflacx
+from tests.trees import MadeUpFilm, Mimic, Reflacx
+
+A, B = MadeUpFilm(1), MadeUpFilm(2, split="test")
+ONE, TWO, SOLO = "P101R000001", "P101R000002", "P300R000003"
+
+
+@pytest.fixture
+def tree() -> Reflacx:
+    """Two readings of film A in phase 1, one of film B in phase 3; two fixations each."""
+    made = Reflacx()
+    for reading, film in ((ONE, A), (TWO, A), (SOLO, B)):
+        made.reading(reading, film)
+        made.look(reading, 10, 20)
+        made.look(reading, 30, 40, timestamp_start_fixation=1.0, timestamp_end_fixation=1.5)
+    return made
+
+
+def read(root: Path, made: Reflacx, **options: object) -> ReadingTable:
+    Mimic([A, B]).write(root)
+    made.write(root)
+    return read_reflacx(locate_reflacx(root), FilmIndex(locate_mimic_cxr_jpg(root)), **options)  # type: ignore[arg-type]
+
+
+def label(table: ReadingTable, sample: int, name: str) -> float:
+    assert table.labels is not None
+    return float(table.labels[sample, table.class_names.index(name)])  # type: ignore[call-overload]
+
+
+def test_readings_of_one_film_stay_separate_samples_of_one_patient(tmp_path: Path, tree: Reflacx) -> None:
+    table = read(tmp_path, tree)
+    assert table.frame["sample_id"].tolist() == [ONE, TWO, SOLO]
+    assert table.frame["image_id"].tolist() == [A.dicom_id, A.dicom_id, B.dicom_id]
+    assert table.frame["subject"].tolist() == [A.subject, A.subject, B.subject]
+    assert table.frame["split"].tolist() == ["train", "train", "test"]
+    assert table.frame["source_row"].tolist() == [
+        "metadata_phase_1.csv row 2",
+        "metadata_phase_1.csv row 3",
+        "metadata_phase_3.csv row 2",
+    ]
+    assert table.class_names == REFLACX_LABELS
+    assert table.label_type == "multi"
+    assert table.labels is not None
+    assert table.labels.dtype == np.float32
+
+
+def test_fixations_have_the_readers_units(tmp_path: Path, tree: Reflacx) -> None:
+    reading = read(tmp_path, tree).fixations[ONE]
+    assert reading.x.tolist() == [10.5, 30.5]
+    assert reading.y.tolist() == [20.5, 40.5]
+    assert reading.duration.tolist() == [0.75, 0.5]
+    assert reading.start.tolist() == [-0.5, 1.0]
+    assert reading.sigma_x.tolist() == [10, 10]
+    assert reading.sigma_y.tolist() == [12, 12]
+    assert reading.visible is not None
+    assert reading.visible.tolist() == [[0, 0, 50, 60]] * 2
+    assert read(tmp_path, tree, sigma_degrees=0.5).fixations[ONE].sigma_x.tolist() == [5, 5]
+
+
+def test_every_fixation_that_is_left_out_is_counted_under_its_reason(tmp_path: Path, tree: Reflacx) -> None:
+    tree.look(ONE, "", 5)
+    tree.look(ONE, 5, "nan")
+    tree.look(ONE, 5, 5, timestamp_start_fixation=2, timestamp_end_fixation=1)
+    tree.look(ONE, 5, 5, timestamp_start_fixation=2, timestamp_end_fixation=2)
+    tree.look(ONE, 5, 5, angular_resolution_x_pixels_per_degree=0)
+    tree.look(ONE, -1, 5)
+    tree.look(ONE, 5, 60)
+    tree.look(ONE, 5, 5, xmin_shown_from_image=7, xmax_shown_from_image=7)
+    tree.look(ONE, 5, 5, xmin_shown_from_image=60, xmax_shown_from_image=80)
+    tree.look(ONE, 20, 20, xmin_shown_from_image=26)
+    tree.look(ONE, 20, 20, xmin_shown_from_image=25)
+    table = read(tmp_path, tree)
+    assert table.excluded == {
+        "fixations with a blank or NaN": 2,
+        "fixations that do not end after their start": 2,
+        "fixations without angular resolution": 1,
+        "fixations off the film": 2,
+        "fixations while nothing of the film was on screen": 2,
+        "fixations beside the part on screen": 1,
+    }
+    visible = table.fixations[ONE].visible
+    assert visible is not None
+    assert visible[-1].tolist() == [25, 0, 50, 60]
+
+
+def test_the_part_on_screen_is_cut_to_the_film(tmp_path: Path, tree: Reflacx) -> None:
+    tree.look(ONE, 5, 5, xmin_shown_from_image=-3.4, ymin_shown_from_image=1.6, xmax_shown_from_image=70)
+    visible = read(tmp_path, tree).fixations[ONE].visible
+    assert visible is not None
+    assert visible[-1].tolist() == [0, 2, 50, 60]
+
+
+def test_labels_of_phase_1_are_brought_into_line(tmp_path: Path, tree: Reflacx) -> None:
+    tree.readings[1][0].update(
+        {"Nodule": 4, "Mass": 1, "Pleural thickening": 3, "Wide mediastinum": 5, "Atelectasis": 2}
+    )
+    table = read(tmp_path, tree)
+    assert label(table, 0, "Lung nodule or mass") == 1
+    assert label(table, 0, "Pleural abnormality") == 1
+    assert label(table, 0, "Abnormal mediastinal contour") == 1
+    assert label(table, 0, "Atelectasis") == 0
+    assert label(table, 0, "Acute fracture") == 0
+    assert np.isnan([label(table, n, name) for n in (0, 1) for name in ("Hiatal hernia", "Enlarged hilum")]).all()
+    assert label(table, 2, "Hiatal hernia") == 0
+    assert label(read(tmp_path, tree, certainty_threshold=2), 0, "Atelectasis") == 1
+
+
+def test_an_unknown_certainty_is_an_unknown_label(tmp_path: Path, tree: Reflacx) -> None:
+    tree.readings[3][0]["Pneumothorax"] = ""
+    tree.readings[1][0].update({"Mass": "", "Nodule": 4})
+    tree.readings[1][1].update({"Mass": "", "Nodule": ""})
+    table = read(tmp_path, tree)
+    assert np.isnan(label(table, 2, "Pneumothorax"))
+    assert label(table, 0, "Lung nodule or mass") == 1
+    assert np.isnan(label(table, 1, "Lung nodule or mass"))
+
+
+def test_classes_can_be_chosen_and_include_devices(tmp_path: Path, tree: Reflacx) -> None:
+    tree.readings[3][0]["Support devices"] = True
+    table = read(tmp_path, tree, labels=["Support devices", "Consolidation"], phases=[3])
+    assert table.class_names == ("Support devices", "Consolidation")
+    np.testing.assert_array_equal(table.labels, [[1, 0]])
+    with pytest.raises(ValueError, match=r"labels \['Consolidatoin'\]; choose out of: .*Consolidation"):
+        read(tmp_path, tree, labels=["Consolidatoin"])
+    with pytest.raises(ValueError, match="phases must be out of 1, 2, 3"):
+        read(tmp_path, tree, phases=[4])
+
+
+def test_discarded_readings_are_left_out_and_counted(tmp_path: Path, tree: Reflacx) -> None:
+    tree.readings[1][1]["eye_tracking_data_discarded"] = True
+    del tree.fixations[TWO]
+    table = read(tmp_path, tree)
+    assert table.frame["sample_id"].tolist() == [ONE, SOLO]
+    assert table.excluded == {"readings with discarded eye tracking": 1}
+
+
+def test_a_reading_without_fixations_is_kept(tmp_path: Path, tree: Reflacx) -> None:
+    tree.fixations[TWO] = []
+    tree.fixations[SOLO] = []
+    tree.look(SOLO, -5, 5)
+    table = read(tmp_path, tree)
+    assert len(table.frame) == 3
+    assert set(table.fixations) == {ONE}
+
+
+def test_missing_tables_of_readings_stop_the_run_or_are_counted(tmp_path: Path, tree: Reflacx) -> None:
+    del tree.fixations[TWO]
+    with pytest.raises(
+        DataError, match=r"1 reading\(s\).*lack fixations\.csv.*\n  - fixations\.csv \(metadata_phase_1\.csv row 3\)"
+    ):
+        read(tmp_path, tree)
+    table = read(tmp_path, tree, missing="drop")
+    assert len(table.frame) == 3
+    assert table.excluded == {"readings without fixations.csv (kept)": 1}
+
+
+def test_ellipses_become_lesions_of_the_harmonised_class(tmp_path: Path, tree: Reflacx) -> None:
+    tree.ellipse(ONE, "Nodule", (10, 12, 20, 30), 4)
+    tree.ellipse(ONE, "Atelectasis", (1, 1, 5, 5), 2)
+    tree.ellipse(SOLO, "Pulmonary edema", (0, 0, 40, 50), 3)
+    tree.ellipse(SOLO, "Support devices", (0, 0, 40, 50), 5)
+    tree.ellipse(SOLO, "Consolidation", (7, 7, 7, 9), 5)
+    table = read(tmp_path, tree)
+    assert table.regions == {
+        ONE: [EllipseRegion(REFLACX_LABELS.index("Lung nodule or mass"), "lesion", 10, 12, 20, 30)],
+        SOLO: [EllipseRegion(REFLACX_LABELS.index("Pulmonary edema"), "lesion", 0, 0, 40, 50)],
+    }
+    assert table.excluded == {"ellipses below the certainty threshold": 1, "ellipses without area": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "../../P101R000001"}, "id must be P1, two digits, R, six digits"),
+        ({"id": "P300R000001"}, "id must be P1"),
+        ({"split": "valid"}, "split must be train, validate or test"),
+        ({"eye_tracking_data_discarded": "maybe"}, "must be True or False"),
+        ({"Atelectasis": 6}, r"certainties must lie in 0\.\.5:\n  - row 2, Atelectasis: 6"),
+        ({"image_size_x": 60}, r"patient or size.*\n  - metadata_phase_1\.csv row 2: 60 x 60 there, 50 x 60 in MIMIC"),
+        ({"subject_id": B.subject}, r"\n  - metadata_phase_1\.csv row 2: another patient"),
+        ({"dicom_id": "0042"}, r"film ids must be .*\n  - metadata_phase_1\.csv row 2"),
+        ({"dicom_id": MadeUpFilm(5).dicom_id}, r"row 2: not in mimic-cxr-2\.0\.0-metadata\.csv"),
+    ],
+)
+def test_a_wrong_cell_of_the_metadata_is_named(
+    tmp_path: Path, tree: Reflacx, change: dict[str, object], message: str
+) -> None:
+    tree.readings[1][0].update(change)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path, tree)
+    assert A.subject not in str(caught.value)
+
+
+def test_damaged_tables_of_readings_are_named_without_ids(tmp_path: Path, tree: Reflacx) -> None:
+    tree.look(ONE, "far", 5)
+    tree.look(SOLO, 5, "low")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, tree)
+    assert caught.value.rows == (
+        "fixations.csv (metadata_phase_1.csv row 2) row 4, x_position: 'far'",
+        "fixations.csv (metadata_phase_3.csv row 2) row 4, y_position: 'low'",
+    )
+
+
+def test_a_missing_phase_is_named(tmp_path: Path, tree: Reflacx) -> None:
+    folder = tree.write(tmp_path)
+    (folder / "main_data" / "metadata_phase_2.csv").unlink()
+    with pytest.raises(DataError, match=r"1\.0\.0: lacks main_data/metadata_phase_2\.csv"):
+        locate_reflacx(tmp_path)
+    assert locate_reflacx(tmp_path, phases=[1, 3]) == folder

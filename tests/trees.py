@@ -1,0 +1,192 @@
+"""Small hand-made data sets in the layouts of the sources; every id is made up."""
+
+import csv
+import gzip
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def _columns(text: str) -> list[str]:
+    return text.split(",")
+
+
+SHEET = _columns("dicom_id,path,study_id,patient_id,anchor_age,Normal,CHF,pneumonia,cxr_exam_indication")
+EYE = _columns(
+    "SESSION_ID,MEDIA_ID,DICOM_ID,CNT,Time (in secs),TIMETICK(f=10000000),FPOGX,FPOGY,FPOGS,FPOGD,FPOGID,FPOGV,BPOGX,"
+    "BPOGY,BPOGV,LPCX,LPCY,LPD,LPS,LPV,RPCX,RPCY,RPD,RPS,RPV,BKID,BKDUR,BKPMIN,LPMM,LPMMV,RPMM,RPMMV,SACCADE_MAG,SACCADE_DIR,"
+    "VID_FRAME,X_ORIGINAL,Y_ORIGINAL"
+)
+READING = _columns("id,split,eye_tracking_data_discarded,image,dicom_id,subject_id,image_size_x,image_size_y")
+PHASE_1 = _columns(
+    "Airway wall thickening,Atelectasis,Consolidation,Emphysema,Enlarged cardiac silhouette,Fibrosis,Fracture,"
+    "Groundglass opacity,Mass,Nodule,Pleural effusion,Pleural thickening,Pneumothorax,Pulmonary edema,Wide mediastinum"
+)
+PHASE_3 = _columns(
+    "Abnormal mediastinal contour,Acute fracture,Atelectasis,Consolidation,Enlarged cardiac silhouette,Enlarged hilum,"
+    "Groundglass opacity,Hiatal hernia,High lung volume / emphysema,Interstitial lung disease,Lung nodule or mass,"
+    "Pleural abnormality,Pneumothorax,Pulmonary edema"
+)
+LABELS = {1: [*PHASE_1, "Support devices"], 2: [*PHASE_3, "Support devices"], 3: [*PHASE_3, "Support devices"]}
+FIXATION = _columns(
+    "timestamp_start_fixation,timestamp_end_fixation,x_position,y_position,pupil_area_normalized,"
+    "angular_resolution_x_pixels_per_degree,angular_resolution_y_pixels_per_degree,window_width,window_level,"
+    "xmin_shown_from_image,ymin_shown_from_image,xmax_shown_from_image,ymax_shown_from_image,xmin_in_screen_coordinates,"
+    "ymin_in_screen_coordinates,xmax_in_screen_coordinates,ymax_in_screen_coordinates"
+)
+
+
+@dataclass
+class MadeUpFilm:
+    number: int
+    height: int = 60
+    width: int = 50
+    split: str = "train"
+
+    @property
+    def dicom_id(self) -> str:
+        return "-".join([f"{self.number:08x}"] * 5)
+
+    @property
+    def subject(self) -> str:
+        return f"1{self.number:07d}"
+
+    @property
+    def study(self) -> str:
+        return f"5{self.number:07d}"
+
+    @property
+    def path(self) -> Path:
+        folder = Path(f"p{self.subject[:2]}") / f"p{self.subject}" / f"s{self.study}"
+        return Path("files") / folder / f"{self.dicom_id}.jpg"
+
+
+def write_rows(path: Path, header: list[str], rows: list[dict[str, object]], newline: str = "\n") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, header, restval="", lineterminator=newline)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_image(path: Path, height: int, width: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((height, width), 90, np.uint8))
+
+
+@dataclass
+class Mimic:
+    """MIMIC-CXR-JPG 2.1.0."""
+
+    films: list[MadeUpFilm]
+    metadata: list[dict[str, object]] = field(default_factory=list)
+    splits: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for film in self.films:
+            ids = {"dicom_id": film.dicom_id, "subject_id": film.subject, "study_id": film.study}
+            self.metadata.append({**ids, "ViewPosition": "PA", "Rows": film.height, "Columns": film.width})
+            self.splits.append({**ids, "split": film.split})
+
+    def write(self, root: Path) -> Path:
+        folder = root / "physionet.org" / "files" / "mimic-cxr-jpg" / "2.1.0"
+        columns = ["dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"]
+        write_rows(folder / "mimic-cxr-2.0.0-metadata.csv.gz", columns, self.metadata)
+        write_rows(
+            folder / "mimic-cxr-2.0.0-split.csv.gz", ["dicom_id", "study_id", "subject_id", "split"], self.splits
+        )
+        for film in self.films:
+            write_image(folder / film.path, film.height, film.width)
+        return folder
+
+
+@dataclass
+class Egd:
+    """EGD-CXR 1.0.0: change the rows, then write."""
+
+    sheet: list[dict[str, object]] = field(default_factory=list)
+    gaze: list[dict[str, object]] = field(default_factory=list)
+
+    def film(self, film: MadeUpFilm, diagnosis: str) -> dict[str, object]:
+        classes = {name: int(name == diagnosis) for name in ("Normal", "CHF", "pneumonia")}
+        row: dict[str, object] = {
+            "dicom_id": film.dicom_id,
+            "path": f"files/{film.dicom_id}.dcm",
+            "patient_id": film.subject,
+            "anchor_age": "20 - 30",
+            **classes,
+            "cxr_exam_indication": 'two lines,\n"quoted"',
+        }
+        self.sheet.append(row)
+        return row
+
+    def look(self, dicom_id: str, x: object, y: object, **other: object) -> dict[str, object]:
+        row = {"DICOM_ID": dicom_id, "X_ORIGINAL": x, "Y_ORIGINAL": y, "FPOGS": 1.0, "FPOGD": 0.25, "FPOGV": 1}
+        row |= {"Time (in secs)": 1.5, **other}
+        self.gaze.append(row)
+        return row
+
+    def write(self, root: Path, gaze_table: str = "fixations.csv") -> Path:
+        folder = root / "physionet.org" / "files" / "egd-cxr" / "1.0.0"
+        write_rows(folder / "master_sheet.csv", SHEET, self.sheet)
+        write_rows(folder / gaze_table, EYE, self.gaze)
+        return folder
+
+
+@dataclass
+class Reflacx:
+    """REFLACX 1.0.0: change the rows, then write."""
+
+    readings: dict[int, list[dict[str, object]]] = field(default_factory=lambda: {1: [], 2: [], 3: []})
+    fixations: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    ellipses: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+
+    def reading(self, reading_id: str, film: MadeUpFilm, **values: object) -> dict[str, object]:
+        phase = int(reading_id[1])
+        row: dict[str, object] = {
+            "id": reading_id,
+            "split": film.split,
+            "eye_tracking_data_discarded": False,
+            "image": f"physionet.org/files/mimic-cxr/2.0.0/{film.path.with_suffix('.dcm')}",
+            "dicom_id": film.dicom_id,
+            "subject_id": film.subject,
+            "image_size_x": film.width,
+            "image_size_y": film.height,
+            **dict.fromkeys(LABELS[phase], 0),
+            "Support devices": False,
+        }
+        row |= values
+        self.readings[phase].append(row)
+        self.fixations[reading_id], self.ellipses[reading_id] = [], []
+        return row
+
+    def look(self, reading_id: str, x: object, y: object, **values: object) -> dict[str, object]:
+        row: dict[str, object] = dict.fromkeys(FIXATION, 1)
+        row |= {"timestamp_start_fixation": -0.5, "timestamp_end_fixation": 0.25, "x_position": x, "y_position": y}
+        row |= {"angular_resolution_x_pixels_per_degree": 10, "angular_resolution_y_pixels_per_degree": 12}
+        row |= {"xmin_shown_from_image": 0, "ymin_shown_from_image": 0}
+        row |= {"xmax_shown_from_image": 50, "ymax_shown_from_image": 60}
+        row |= values
+        self.fixations[reading_id].append(row)
+        return row
+
+    def ellipse(self, reading_id: str, label: str, box: tuple[int, int, int, int], certainty: int) -> dict[str, object]:
+        row: dict[str, object] = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        row |= {"certainty": certainty, **{name: name == label for name in LABELS[int(reading_id[1])]}}
+        self.ellipses[reading_id].append(row)
+        return row
+
+    def write(self, root: Path) -> Path:
+        folder = root / "physionet.org" / "files" / "reflacx-xray-localization" / "1.0.0"
+        for phase, rows in self.readings.items():
+            header = [*READING, *LABELS[phase]]
+            write_rows(folder / "main_data" / f"metadata_phase_{phase}.csv", header, rows, "\r\n")
+        for reading_id, rows in self.fixations.items():
+            write_rows(folder / "main_data" / reading_id / "fixations.csv", FIXATION, rows, "\r\n")
+        for reading_id, rows in self.ellipses.items():
+            header = ["xmin", "ymin", "xmax", "ymax", "certainty", *LABELS[int(reading_id[1])]]
+            path = folder / "main_data" / reading_id / "anomaly_location_ellipses.csv"
+            write_rows(path, header, rows, "\r\n")
+        return folder
