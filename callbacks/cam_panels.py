@@ -87,6 +87,28 @@ def shown_classes(case: CamCase, most: int) -> list[int]:
     return sorted(wanted[:most])
 
 
+def highest_cell(case: CamCase, index: int) -> tuple[float, float] | None:
+    """Centre of a CAM's highest cell among those whose centre lies on the film.
+
+    Args:
+        case: the case.
+        index: the class.
+
+    Returns:
+        x, y in network pixels; None for a map without a maximum.
+    """
+    cells = case.cams[index]
+    height, width = case.film.shape
+    x = (np.arange(cells.shape[1]) + 0.5) * width / cells.shape[1]
+    y = (np.arange(cells.shape[0]) + 0.5) * height / cells.shape[0]
+    x0, y0, x1, y1 = case.box
+    on_film = ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
+    if not on_film.any() or cells.max() <= cells.min():
+        return None
+    row, column = np.unravel_index(int(np.where(on_film, cells, -np.inf).argmax()), cells.shape)
+    return float(x[column]), float(y[row])
+
+
 def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note: str, most_classes: int = 4) -> Figure:
     """Draw cases as rows: film, gaze map, then one class activation map per class.
 
@@ -293,13 +315,10 @@ def _show_map(axes: Axes, case: CamCase, values: Floats, norm: Normalize, colour
 
 def _show_cam(axes: Axes, case: CamCase, index: int, norm: Normalize) -> None:
     _show_map(axes, case, case.centred[index], norm, _cam_colours())
-    cells = case.cams[index]
-    if cells.max() > cells.min():
-        row, column = np.unravel_index(int(cells.argmax()), cells.shape)
-        height, width = case.film.shape
-        x, y = (column + 0.5) * width / cells.shape[1], (row + 0.5) * height / cells.shape[0]
-        axes.plot(x, y, marker="+", markersize=11, markeredgewidth=3.2, color="black", alpha=0.6, clip_on=False)
-        axes.plot(x, y, marker="+", markersize=10, markeredgewidth=1.6, color="white", clip_on=False)
+    point = highest_cell(case, index)
+    if point is not None:
+        axes.plot(*point, marker="+", markersize=11, markeredgewidth=3.2, color="black", alpha=0.6, clip_on=False)
+        axes.plot(*point, marker="+", markersize=10, markeredgewidth=1.6, color="white", clip_on=False)
 
 
 def _show_fixations(axes: Axes, case: CamCase) -> None:
@@ -343,9 +362,9 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
     axes = figure.add_axes((right + 0.1 / width, bottom + 0.15 * (top - bottom), 0.1 / width, 0.7 * (top - bottom)))
     bar = figure.colorbar(ScalarMappable(norm, _cam_colours(solid=True)), cax=axes)
     low, high = norm.vmin or 0.0, norm.vmax or 0.0
-    bar.set_ticks([low, high], labels=[f"{low:.3g}", f"{high:.3g}"])
+    bar.set_ticks([low, high], labels=[f"{low:+.3g}", f"{high:+.3g}"])
     axes.tick_params(labelsize=7.5, length=2, colors=_QUIET)
-    axes.set_title("CAM - mean", fontsize=7.5, color=_QUIET, pad=4)
+    axes.set_title("CAM", fontsize=7.5, color=_QUIET, pad=4)
     bar.outline.set_visible(False)
 
 

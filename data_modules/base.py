@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
 from data_modules.cache import FilmCache, open_cache
@@ -26,6 +27,8 @@ from data_modules.samplers import EvaluationSampler, TrainingSampler, even_batch
 from data_modules.sources import Missing
 from data_modules.split import SplitKind, assert_disjoint, assert_filled, assign_split, split_summary, write_split
 from data_modules.summary import summary
+
+Rows = npt.NDArray[np.int64]
 
 _NEEDED: dict[str, tuple[Split, ...]] = {
     "fit": ("train", "validate"),
@@ -226,7 +229,7 @@ class GazeDataModule(LightningDataModule):
                 chosen = usable
             self._datasets[name] = self._dataset(table, np.flatnonzero(chosen), films, train=name == "train")
 
-    def _dataset(self, table: ReadingTable, rows: Any, films: Any, train: bool) -> GazeDataset:
+    def _dataset(self, table: ReadingTable, rows: Rows, films: Rows, train: bool) -> GazeDataset:
         frame = table.frame.iloc[rows]
         ids, subjects = frame["sample_id"].tolist(), frame["subject"].tolist()
         gaze = gaze_of(ids, table.fixations)
@@ -264,7 +267,9 @@ class GazeDataModule(LightningDataModule):
         size = even_batch_size(len(dataset), world, self.eval_batch_size)
         return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False)
 
-    def _loader(self, dataset: GazeDataset, sampler: Any, batch_size: int, drop_last: bool) -> DataLoader[Sample]:
+    def _loader(
+        self, dataset: GazeDataset, sampler: DistributedSampler[Any], batch_size: int, drop_last: bool
+    ) -> DataLoader[Sample]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return LateLoader(
             dataset,

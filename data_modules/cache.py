@@ -110,7 +110,7 @@ def open_cache(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):
-            if not path.with_suffix(".json").is_file():
+            if not (path.is_file() and path.with_suffix(".json").is_file()):
                 _build(path, films, stated, canvas, names, unreadable, progress)
     except OSError as error:
         raise DataError(

@@ -73,7 +73,7 @@ def read_film(path: Path, canvas: tuple[int, int], stated: tuple[int, int] = (0,
     fitted = area_resample(image, fit, canvas, step)
     if image.dtype != np.uint8:
         inside = area_resample(np.ones_like(image, dtype=np.float32), fit, canvas, step)
-        fitted = (fitted - low * inside) * np.float32(255.0 / max(high - low, 1.0))
+        fitted = (fitted - low * inside) * np.float32(255.0 / ((high - low) or 1.0))
     pixels = np.clip(np.rint(fitted), 0, 255).astype(np.uint8)
     return FittedFilm(pixels, height, width, constant=low == high)
 

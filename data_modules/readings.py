@@ -17,8 +17,13 @@ Split = Literal["train", "validate", "test"]
 class Region(Protocol):
     """An outline on one film that belongs to one class."""
 
-    class_index: int
-    kind: Literal["lesion", "anatomy"]
+    @property
+    def class_index(self) -> int:
+        """Index of the class that it belongs to."""
+
+    @property
+    def kind(self) -> Literal["lesion", "anatomy"]:
+        """Whether the class's finding lies here, or the anatomy in which it is expected."""
 
     def mask(self, scale: float, offset_x: float, offset_y: float, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Rasterise at network resolution.

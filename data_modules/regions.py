@@ -14,7 +14,7 @@ from data_modules.geometry import FilmFit, area_resample
 BoolMask = npt.NDArray[np.bool_]
 
 
-@dataclass
+@dataclass(frozen=True)
 class EllipseRegion:
     """An axis-aligned ellipse, as REFLACX's readers draw them.
 
@@ -60,7 +60,7 @@ class EllipseRegion:
         return np.asarray(mask, dtype=np.bool_)
 
 
-@dataclass
+@dataclass(frozen=True)
 class MaskFileRegion:
     """A mask kept in one or more image files (non-zero = inside; several files are united), read when it is needed.
 

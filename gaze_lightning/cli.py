@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from gaze_lightning.run_folder import new_run_folder
 
 __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
 
-_log = logging.getLogger(__name__)
+_UNWANTED = ("litlogger", "litmodels", "TPU available")
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    """False for Lightning's advertisements and its lines about hardware that nobody asked for."""
+    return not any(word in record.getMessage() for word in _UNWANTED)
+
+
+for _name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+    logging.getLogger(_name).addFilter(_keep)
+# Lightning 2.6.6 calls what torch 2.14 has deprecated; nothing a user can change
+warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
 
 
 class SaveResolvedConfig(SaveConfigCallback):
@@ -61,11 +73,19 @@ class GazeCLI(LightningCLI):
 
     run_folder: Path
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        for subcommand in ("validate", "test"):  # TestReport prints a table of its own
+            self._subcommand_parsers[subcommand].set_defaults({"verbose": False})
+        self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections of the forced callbacks and what the data tell the task."""
         parser.add_argument("--experiment", type=str, default="unnamed", help="name of the experiment")
         parser.add_argument("--runs", type=str, default="runs", help="folder that holds all runs")
-        parser.add_argument("--run_dir", type=str | None, default=None, help="folder of this run instead of a fresh one")
+        parser.add_argument(
+            "--run_dir", type=str | None, default=None, help="folder of this run instead of a fresh one"
+        )
         parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves torch's default")
         for section, callback in (
             ("checkpoint", callbacks.StagedCheckpoint),

@@ -80,7 +80,9 @@ def resolve(names: Sequence[str]) -> Layers:
             found.append(name)
         else:
             listing = "\n".join(f"  {known:<34} {description(known)}" for known in available())
-            raise UnknownNameError(f"no experiment is called {name!r} and there is no such file. Experiments:\n{listing}")
+            raise UnknownNameError(
+                f"no experiment is called {name!r} and there is no such file. Experiments:\n{listing}"
+            )
     if len(found) > 1:
         raise UnknownNameError(f"one experiment at a time, not {' and '.join(found)}")
     if not found:

@@ -28,11 +28,11 @@ def as_film(saliency):
 
 
 CASES = {
-    "flip": (Augmentation(flip=1.0), dict(round_spots=False, visible=False), 1e-9),
-    "crop": (Augmentation(scale=0.2), dict(round_spots=False), 0.02),
-    "shift": (Augmentation(translate=0.1), dict(round_spots=False), 0.02),
-    "rotate": (Augmentation(rotate=20), dict(), 0.02),
-    "all at once": (Augmentation(rotate=15, scale=0.15, translate=0.05, flip=0.5), dict(), 0.02),
+    "flip": (Augmentation(flip=1.0), {"round_spots": False, "visible": False}, 1e-9),
+    "crop": (Augmentation(scale=0.2), {"round_spots": False}, 0.02),
+    "shift": (Augmentation(translate=0.1), {"round_spots": False}, 0.02),
+    "rotate": (Augmentation(rotate=20), {}, 0.02),
+    "all at once": (Augmentation(rotate=15, scale=0.15, translate=0.05, flip=0.5), {}, 0.02),
 }
 
 

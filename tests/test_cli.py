@@ -20,7 +20,11 @@ def tiny(phantom_root, phantom_knobs, tmp_path_factory):
     def arguments(*names: str, root: Path | None = None) -> list[str]:
         layers = [argument for name in names for argument in ("--config", name)]
         phantom = not any(name.startswith("data/") for name in names)
-        knobs = [f"--data.init_args.{key}={value}" for key, value in vars(phantom_knobs).items() if key not in ("seed", "raw_gaze")]
+        knobs = [
+            f"--data.init_args.{key}={value}"
+            for key, value in vars(phantom_knobs).items()
+            if key not in ("seed", "raw_gaze")
+        ]
         return [
             *layers,
             f"--data.init_args.root={root or phantom_root}",

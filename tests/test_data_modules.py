@@ -316,3 +316,15 @@ def test_own_films_with_gaze(tmp_path):
     assert batch["has_gaze"].any()
     with pytest.raises(ValueError, match="class_names"):
         ManifestDataModule(root="x", images_csv="y", class_column="diagnosis")
+
+
+def test_a_loading_process_uses_one_thread():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from data_modules.loading import start_worker
+
+    with threadpool_limits(limits=2):
+        assert any(pool["num_threads"] == 2 for pool in threadpool_info())
+        start_worker(0)
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info())
+    assert cv2.getNumThreads() <= 1

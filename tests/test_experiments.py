@@ -16,7 +16,11 @@ class BuiltOnly(GazeCLI):
 
 @pytest.mark.parametrize("name", available())
 def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_root, phantom_knobs, tmp_path):
-    knobs = [f"--data.init_args.{key}={value}" for key, value in vars(phantom_knobs).items() if key not in ("seed", "raw_gaze")]
+    knobs = [
+        f"--data.init_args.{key}={value}"
+        for key, value in vars(phantom_knobs).items()
+        if key not in ("seed", "raw_gaze")
+    ]
     main(
         [
             "train",
@@ -43,7 +47,9 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     layers = resolve([name, f"data/{data}"])
     assert layers.choice["setting"] == "paper"
     files = [argument for file in layers.files for argument in ("--config", str(file))]
-    cli = BuiltOnly(["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"])
+    cli = BuiltOnly(
+        ["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"]
+    )
     assert cli.datamodule.image_size == (1536, 1280)
     assert cli.model.hparams["lr"] == pytest.approx(6e-3 if "efficientnet" in name else 5e-3)
     assert sum(parameter.numel() for parameter in cli.model.parameters()) > 1e7

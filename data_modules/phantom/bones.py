@@ -7,7 +7,9 @@ from data_modules.phantom.chest import Chest
 from data_modules.phantom.soft import Anatomy
 
 
-def _rib(chest: Chest, side: int, start: float, drop: float, lift: float, reach: float, front: float, limit: float) -> list[Points]:
+def _rib(
+    chest: Chest, side: int, start: float, drop: float, lift: float, reach: float, front: float, limit: float
+) -> list[Points]:
     """Back and front part of a rib's centre line in chest coordinates."""
     sign = 1.0 if side else -1.0
     edge = min(abs(float(chest.wall(side, start + drop))) + 0.012, limit)
@@ -42,7 +44,11 @@ def _ribs(chest: Chest, rng: np.random.Generator, attenuation: Plane, veil: Plan
             rear, fore = frame.px(rear), frame.px(fore)
             if k > 7:  # floating ribs end early and are thin
                 rear = rear[:14]
-            half = frame.unit * (0.0155 + 0.002 * rng.normal()) * np.interp(np.arange(len(rear)), [0, 11, len(rear) - 1], [0.85, 1, 0.55 if k < 8 else 0.2])
+            half = (
+                frame.unit
+                * (0.0155 + 0.002 * rng.normal())
+                * np.interp(np.arange(len(rear)), [0, 11, len(rear) - 1], [0.85, 1, 0.55 if k < 8 else 0.2])
+            )
             outline = strip(rear, half)
             fill(back, outline, 255 if k < 8 else 170)
             n = len(rear)
@@ -85,8 +91,9 @@ def _spine(chest: Chest, rng: np.random.Generator, attenuation: Plane) -> None:
             steps=4,
         )
         outline = frame.px(box)
-        fill(body, outline, 190)
-        line(rims, np.concatenate([outline, outline[:1]]), 1.0, 150)
+        dense = float(np.clip(0.75 + 1.2 * v, 0.5, 1.0))  # the neck's vertebrae are small
+        fill(body, outline, 190 * dense)
+        line(rims, np.concatenate([outline, outline[:1]]), 1.0, 150 * dense)
         for sign in (-1.0, 1.0):
             spot = np.array([[centre + sign * half_u * 0.55, v + pitch * 0.35]])
             ring = spot + 0.009 * np.stack([np.cos(np.arange(8) * 0.785), 1.3 * np.sin(np.arange(8) * 0.785)], -1)
@@ -164,7 +171,7 @@ def _shoulders(chest: Chest, rng: np.random.Generator, attenuation: Plane, anato
     size = frame.unit / 310
     bone[anatomy.body < 128] = 0
     rims[anatomy.body < 128] = 0
-    attenuation += blur(bone, 1.2 * size) * np.float32(0.13) + blur(rims, 0.7 * size) * np.float32(0.055)
+    attenuation += blur(bone, 1.2 * size) * np.float32(0.15) + blur(rims, 0.7 * size) * np.float32(0.07)
 
 
 def draw_bones(chest: Chest, rng: np.random.Generator, attenuation: Plane, anatomy: Anatomy) -> None:

@@ -166,13 +166,13 @@ def sample_chest(knobs: PhantomKnobs, rng: np.random.Generator, growth: float = 
     view: Literal["PA", "AP"] = "AP" if rng.random() < 0.38 else "PA"
     portable = float(view == "AP")
     fat = float(np.clip(rng.normal(0.1 * portable, 0.5), -1, 1))
-    breath = float(np.clip(rng.normal(-0.045 * portable, 0.04), -0.15, 0.07))  # depth of inspiration
+    breath = float(np.clip(rng.normal(-0.06 * portable, 0.04), -0.17, 0.07))  # depth of inspiration
     turn = float(np.clip(rng.normal(0, 0.35 + 0.15 * portable), -1, 1))
     unit = min(0.775 * width, 0.83 * height) * float(np.clip(rng.normal(1.0, 0.05), 0.86, 1.08))
     tilt = float(np.clip(rng.normal(0, 0.022 + 0.018 * portable), -0.08, 0.08))
 
     halves = 0.487 + 0.012 * rng.normal(size=2) + np.array([-0.018, 0.018]) * turn
-    high = float(np.clip(rng.normal(0.885 + breath, 0.022), 0.72, 0.97))
+    high = float(np.clip(rng.normal(0.875 + breath, 0.03), 0.68, 0.97))
     domes = [high, high + 0.028 + 0.014 * rng.normal()]
     apexes = rng.normal(0, 0.010, 2)
     angles = [dome + float(np.clip(rng.normal(0.135, 0.022), 0.08, 0.19)) for dome in domes]

@@ -76,8 +76,8 @@ def _pacemaker(tray: _Tray, chest: Chest, rng: np.random.Generator) -> None:
             tip,
         ]
         path = _wobbly(way, rng, 0.011)
-        tray.wire(path, 1.7, 215, True)
-        tray.wire(path[-4:], 3.2, 255, True)
+        tray.wire(path, 1.3, 150, True)
+        tray.wire(path[-4:], 2.4, 220, True)
 
 
 def _lines(tray: _Tray, chest: Chest, rng: np.random.Generator, extras: dict[str, float]) -> None:

@@ -18,15 +18,26 @@ from data_modules.phantom.disease import (
     failure_effusions,
 )
 from data_modules.phantom.distractors import draw_distractors, small_effusion
-from data_modules.phantom.exposure import collimate, draw_letters, draw_tag, expose
+from data_modules.phantom.exposure import collimate, draw_letters, draw_tag, expose, tag_place
 from data_modules.phantom.film import BoolMask, Film, Finding, PhantomClass
 from data_modules.phantom.knobs import PhantomKnobs
 from data_modules.phantom.places import chest_box, search_regions
 from data_modules.phantom.soft import Anatomy, aerated, draw_anatomy, draw_soft
 from data_modules.phantom.vessels import draw_vessels
 
-_CLASSES: tuple[PhantomClass, ...] = ("Normal", "CHF", "pneumonia")
-_PARTS = ("chest", "anatomy", "soft", "bones", "vessels", "disease", "distractors", "devices", "exposure", "letters", "tag")
+_PARTS = (
+    "chest",
+    "anatomy",
+    "soft",
+    "bones",
+    "vessels",
+    "disease",
+    "distractors",
+    "devices",
+    "exposure",
+    "letters",
+    "tag",
+)
 _TYPICAL = {"Normal": 1.0, "CHF": 0.32, "pneumonia": 1.6}  # strength of a finding of severity 1 - 1/e
 
 
@@ -63,6 +74,7 @@ def draw_film(
     fluid, findings = _effusions(chest, anatomy, failure, severity, streams, extras)
     air = aerated(anatomy, fluid, chest.frame.unit)
     attenuation = draw_soft(chest, anatomy, air, streams["soft"], extras)
+    attenuation += np.float32(0.10) * fluid
     _parenchyma(chest, anatomy, air, streams["vessels"], failure, attenuation)
     draw_bones(chest, streams["bones"], attenuation, anatomy)
     if diagnosis != "Normal":
@@ -78,7 +90,7 @@ def draw_film(
     if light is not None:
         grey *= light
     draw_letters(chest, grey, streams["letters"])
-    place = _tag_place(diagnosis, knobs.shortcut, split, streams["tag"])
+    place = tag_place(diagnosis, knobs.shortcut, split, streams["tag"])
     extras["tag_place"] = float(place)
     if place >= 0:
         draw_tag(grey, place)
@@ -130,14 +142,6 @@ def _parenchyma(
     vessels = draw_vessels(chest, rng, anatomy.inside, failure)
     grain = np.float32(0.010) * noise(rng, shape, 3.0 * size) + np.float32(0.012) * noise(rng, shape, 14 * size)
     attenuation += (np.float32(0.115) * vessels + grain) * np.clip(air * np.float32(1.5), 0, 1)
-
-
-def _tag_place(diagnosis: PhantomClass, shortcut: float, split: str, rng: np.random.Generator) -> int:
-    """-1 for no tag, else 0 left, 1 middle, 2 right."""
-    coded, place = bool(rng.random() < shortcut), int(rng.integers(3))
-    if shortcut <= 0:
-        return -1
-    return _CLASSES.index(diagnosis) if coded and split != "test" else place
 
 
 def _masks(chest: Chest, anatomy: Anatomy) -> dict[str, BoolMask]:

@@ -5,18 +5,18 @@ import numpy as np
 
 from data_modules.phantom.canvas import Bytes, Frame, Plane, blur, fill, noise
 from data_modules.phantom.chest import Chest
-from data_modules.phantom.film import BoolMask
+from data_modules.phantom.film import BoolMask, PhantomClass
 
 
 def expose(chest: Chest, attenuation: Plane, rng: np.random.Generator) -> Plane:
     """Grey values 0..1 of an attenuation, float32 ``[H, W]``."""
     unit, portable = chest.frame.unit, chest.view == "AP"
     shape = (attenuation.shape[0], attenuation.shape[1])
-    scatter = np.float32(rng.uniform(0.08, 0.20) + 0.08 * portable)
+    scatter = np.float32(rng.uniform(0.08, 0.22) * (1.6 if portable else 1.0))
     crisp = np.float32(rng.uniform(0.0, 0.55))
     grain = rng.uniform(0.006, 0.015) * (1.25 if portable else 1.0)
     dose, middle = 1 + 0.05 * rng.normal(), 0.475 + 0.035 * rng.normal()
-    steep, gamma = rng.normal(4.4, 0.5), float(np.exp(rng.normal(0, 0.13)))
+    steep, gamma = float(np.clip(rng.normal(4.3 - 0.3 * portable, 0.6), 2.6, 6.0)), float(np.exp(rng.normal(0, 0.13)))
     wide = blur(attenuation, 34 * unit / 310)
     local = blur(attenuation, 7 * unit / 310)
     signal = attenuation + scatter * (wide - attenuation) + crisp * (attenuation - local)
@@ -44,6 +44,7 @@ def collimate(frame: Frame, rng: np.random.Generator) -> tuple[Plane | None, Boo
     return blur(layer, float(soft)), open_
 
 
+_CLASSES: tuple[PhantomClass, ...] = ("Normal", "CHF", "pneumonia")
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_COMPLEX)
 
 
@@ -93,7 +94,9 @@ def draw_letters(chest: Chest, grey: Plane, rng: np.random.Generator) -> None:
             angle = np.deg2rad(turn)
             _paste(grey, below, at[0] + 1.4 * size * np.sin(angle), at[1] + 1.4 * size * np.cos(angle), value)
         if extra[1] < 0.3:
-            cv2.circle(grey, (int(at[0] - 1.8 * size), int(at[1])), max(1, int(0.4 * size)), (float(value),), -1, cv2.LINE_AA)
+            cv2.circle(
+                grey, (int(at[0] - 1.8 * size), int(at[1])), max(1, int(0.4 * size)), (float(value),), -1, cv2.LINE_AA
+            )
     words = ["PORTABLE", "AP SUPINE", "AP UPRIGHT", "SEMI-ERECT"] if chest.view == "AP" else ["PA", "ERECT", "PA ERECT"]
     word = str(rng.choice(words))
     if extra[2] < (0.6 if chest.view == "AP" else 0.12):
@@ -102,6 +105,17 @@ def draw_letters(chest: Chest, grey: Plane, rng: np.random.Generator) -> None:
         if extra[3] < 0.4:
             start = (int(spot[0]), int(spot[1] + 0.10 * unit))
             cv2.arrowedLine(grey, start, (start[0], int(start[1] - 0.055 * unit)), (0.9,), 1, cv2.LINE_AA, 0, 0.4)
+
+
+def tag_place(diagnosis: PhantomClass, shortcut: float, split: str, rng: np.random.Generator) -> int:
+    """Place of the shortcut tag: -1 for no tag, else 0 left, 1 middle, 2 right.
+
+    It follows the class in a share ``shortcut`` of the films that are not of the test split, else it is random.
+    """
+    coded, place = bool(rng.random() < shortcut), int(rng.integers(3))
+    if shortcut <= 0:
+        return -1
+    return _CLASSES.index(diagnosis) if coded and split != "test" else place
 
 
 def draw_tag(grey: Plane, place: int) -> None:

@@ -23,7 +23,10 @@ def search_regions(chest: Chest) -> dict[str, tuple[float, float]]:
         places[f"{name}_middle_lung"] = (sign * 0.30, 0.52 * dome / 0.88)
         places[f"{name}_lower_lung"] = (sign * 0.31, 0.76 * dome / 0.88)
         places[f"{name}_hilum"] = (u + sign * 0.02, v)
-        places[f"{name}_heart_border"] = (float(chest.heart[:, 0].max() if side else chest.heart[:, 0].min()), dome - 0.14)
+        places[f"{name}_heart_border"] = (
+            float(chest.heart[:, 0].max() if side else chest.heart[:, 0].min()),
+            dome - 0.14,
+        )
         angle = chest.angles[side]
         places[f"{name}_costophrenic_angle"] = (float(angle[0]) - sign * 0.02, float(angle[1]) - 0.03)
     limit = np.array([frame.width, frame.height]) - 1.0

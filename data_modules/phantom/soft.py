@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from data_modules.phantom.canvas import Bytes, Plane, blob, blur, curve, depth, fill, line, noise, strip
@@ -67,36 +66,35 @@ def draw_anatomy(chest: Chest, rng: np.random.Generator) -> Anatomy:
     heart = fill(frame.layer(), frame.px(chest.heart))
     knob = fill(frame.layer(), frame.px(chest.knob))
     top = fill(frame.layer(), frame.px(chest.mediastinum))
-    cardiac = cv2.max(cv2.max(heart, top), knob)
-    both = cv2.max(*lungs)
+    vessels = np.maximum(top, knob)
+    cardiac = np.maximum(heart, vessels)
+    both = np.maximum(*lungs)
     edge, veil = rng.uniform(1.6, 3.2) * unit / 310, np.float32(rng.uniform(0.90, 1.02))
     opaque = veil * np.maximum(
         blur(heart, edge) * (0.74 + 0.19 * depth(heart, 0.14 * unit)),
-        blur(cv2.max(top, knob), edge) * np.float32(0.80),
+        blur(vessels, edge) * np.float32(0.80),
     )
     return Anatomy(
         body=body,
         lungs=lungs,
-        heart=np.asarray(heart, np.uint8),
-        cardiac=np.asarray(cardiac, np.uint8),
+        heart=heart,
+        cardiac=cardiac,
         knob=knob,
-        inside=blur(np.asarray(both, np.uint8), 1.5 * unit / 310),
+        inside=blur(both, 1.5 * unit / 310),
         opaque=opaque,
     )
 
 
 def aerated(anatomy: Anatomy, fluid: Plane, unit: float) -> Plane:
     """How much air the rays cross, 0..1. ``fluid`` (0..1) is pleural effusion."""
-    both = np.asarray(cv2.max(*anatomy.lungs), np.uint8)
+    both: Bytes = np.maximum(*anatomy.lungs)
     air = anatomy.inside * (0.50 + 0.50 * depth(both, 0.17 * unit))
-    air *= 1 - anatomy.opaque
-    air *= 1 - np.float32(0.85) * fluid
-    return air
+    air = air * (1 - anatomy.opaque)
+    thinned: Plane = air * (1 - np.float32(0.85) * fluid)
+    return thinned
 
 
-def draw_soft(
-    chest: Chest, anatomy: Anatomy, air: Plane, rng: np.random.Generator, extras: dict[str, float]
-) -> Plane:
+def draw_soft(chest: Chest, anatomy: Anatomy, air: Plane, rng: np.random.Generator, extras: dict[str, float]) -> Plane:
     """Attenuation of the soft tissue, float32 ``[H, W]``; 0 outside the body."""
     frame = chest.frame
     unit, shape = frame.unit, (frame.height, frame.width)
@@ -142,7 +140,7 @@ def _breasts(chest: Chest, rng: np.random.Generator, tissue: Plane, extras: dict
         v = (np.arange(frame.height, dtype=np.float32)[:, None] - np.float32(frame.y0)) / np.float32(frame.unit)
         ramp = np.clip((v - np.float32(centre_v - 0.30 * size)) / np.float32(0.42 * size), 0, 1) ** 1.3
         u = (np.arange(frame.width, dtype=np.float32)[None, :] - np.float32(frame.x0)) / np.float32(frame.unit)
-        ramp = ramp * np.clip((np.abs(u) - np.float32(0.10)) / np.float32(0.16), 0, 1)
+        ramp = ramp * np.clip((np.abs(u) - np.float32(0.12)) / np.float32(0.24), 0, 1)
         tissue += np.float32(density) * ramp * blur(layer, 2.0 * frame.unit / 310)
 
 
@@ -160,7 +158,7 @@ def _airways(chest: Chest, rng: np.random.Generator, attenuation: Plane) -> None
     left = curve([(shift - 0.002, carina - 0.02), (shift + 0.055, carina + 0.045), (0.125, carina + 0.075)])
     fill(layer, frame.px(strip(right, np.linspace(0.017, 0.011, len(right)))), 150)
     fill(layer, frame.px(strip(left, np.linspace(0.015, 0.010, len(left)))), 130)
-    attenuation -= np.float32(0.13) * blur(layer, 1.6 * unit / 310)
+    attenuation -= np.float32(0.115) * blur(layer, 2.3 * unit / 310)
     aorta = curve([(0.088 + shift, 0.27), (0.080 + shift, 0.5), (0.065 + shift, 0.75), (0.05, 0.98)])
     edge = line(frame.layer(), frame.px(aorta), 2.0 * unit / 310)
     attenuation += np.float32(0.035) * blur(edge, 1.4 * unit / 310)

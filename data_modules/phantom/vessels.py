@@ -26,7 +26,9 @@ def draw_vessels(chest: Chest, rng: np.random.Generator, inside: Plane, diversio
         count = int(rng.integers(9, 13))
         fan = np.deg2rad(np.linspace(-82, 84, count) + rng.normal(0, 11, count))  # from upwards to downwards
         below = np.clip((fan + 1.2) / 2.2, 0, 1)
-        at = chest.hila[side] + np.stack([sign * (0.045 * rng.random(count) - 0.01), 0.075 * np.sin(fan) + 0.02 * rng.normal(size=count)], axis=-1)
+        at = chest.hila[side] + np.stack(
+            [sign * (0.045 * rng.random(count) - 0.01), 0.075 * np.sin(fan) + 0.02 * rng.normal(size=count)], axis=-1
+        )
         starts.append(at)
         angles.append(np.where(sign > 0, fan, np.pi - fan))
         lengths.append((0.105 + 0.05 * np.abs(np.sin(fan))) * rng.uniform(0.75, 1.15, count))

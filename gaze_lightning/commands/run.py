@@ -26,7 +26,9 @@ def run(command: str, args: list[str], images: str | None = None) -> None:
     if command == "train":
         best = cli.run_folder / "checkpoints" / "best.ckpt"
         # fast_dev_run and an interrupted run leave no best checkpoint: then the weights at hand are tested
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=str(best) if best.is_file() else None)
+        cli.trainer.test(
+            cli.model, datamodule=cli.datamodule, ckpt_path=str(best) if best.is_file() else None, verbose=False
+        )
     _farewell(cli.run_folder)
 
 

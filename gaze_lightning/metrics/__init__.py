@@ -1,5 +1,6 @@
 """Metrics of classification, gaze agreement and localisation, and their intervals."""
 
+from gaze_lightning.metrics.cam_agreement import CAM_VALUES, cam_agreement
 from gaze_lightning.metrics.classification import ClassificationReport
 from gaze_lightning.metrics.defined_mean import DefinedMean
 from gaze_lightning.metrics.functional import (
@@ -36,6 +37,7 @@ from gaze_lightning.metrics.statistics import (
 )
 
 __all__ = [
+    "CAM_VALUES",
     "NSS",
     "AUCJudd",
     "AurocIntervals",
@@ -54,6 +56,7 @@ __all__ = [
     "auc_judd",
     "auroc_interval",
     "auroc_intervals",
+    "cam_agreement",
     "clustered_bootstrap",
     "correlation_coefficient",
     "energy_inside",

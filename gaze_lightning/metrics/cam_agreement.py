@@ -32,6 +32,7 @@ CAM_VALUES = (
     "pointing_anatomy_cells",
     "pointing_anatomy_cells_chance",
     "energy_lesion",
+    "energy_lesion_chance",
     "iou_lesion",
 )
 """Names of the values that ``cam_agreement`` returns."""
@@ -63,7 +64,8 @@ def cam_agreement(cam: Tensor, batch: Batch, label_type: Literal["single", "mult
     The map of the true class (``true_class_map``) is upsampled bilinearly: to the grid of ``saliency`` for ``gaze_*``
     (correlation, KL with the gaze map first, histogram intersection, NSS, AUC-Judd), to the image for ``pointing_*``,
     ``energy_lesion`` and ``iou_lesion``. Masks of several positive classes are united. ``pointing_*`` accepts 3 % of
-    the film's height as distance; ``pointing_anatomy_cells`` is the published 3x3 rule on the map's own grid, to be
+    the film's height as distance; for energy and IoU the map's lowest value is taken as zero, and the energy of a flat
+    map (``energy_lesion_chance``) stands beside it; ``pointing_anatomy_cells`` is the published 3x3 rule on the map's own grid, to be
     read beside its ``_chance``.
 
     Args:
@@ -121,7 +123,13 @@ def _masks(own: Tensor, chosen: Tensor, batch: Batch) -> dict[str, Tensor]:
         game = pointing_game(pred, united, TOLERANCE * film_height, film)
         result |= {f"pointing_{name}": game.hit, f"pointing_{name}_chance": game.chance}
         if name == "lesion":
-            result |= {"energy_lesion": energy_inside(pred, united), "iou_lesion": iou_at_threshold(pred, united)}
+            # a CAM has no zero of its own (the class bias lies outside it): its lowest value becomes zero
+            lifted = pred - pred.amin(dim=(1, 2), keepdim=True)
+            result |= {
+                "energy_lesion": energy_inside(lifted, united),
+                "energy_lesion_chance": energy_inside(film.double(), united),
+                "iou_lesion": iou_at_threshold(lifted, united),
+            }
         else:
             cells = game_on_cells(own, united, film)
             result |= {"pointing_anatomy_cells": cells[0], "pointing_anatomy_cells_chance": cells[1]}

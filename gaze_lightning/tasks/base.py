@@ -106,10 +106,11 @@ class GazeTask(LightningModule):
             raise ValueError(
                 f"schedule {self._schedule!r} needs to know the length: set trainer.max_epochs or max_steps"
             )
-        steps = int(steps)
+        steps = max(int(steps), 2)  # torch's schedule needs a step that rises and one that falls
         if self._schedule == "one_cycle":
             lrs = [self._lr] * len(optimizer.param_groups)
-            return torch.optim.lr_scheduler.OneCycleLR(optimizer, lrs, total_steps=steps, pct_start=self._warmup)
+            rise = min(max(self._warmup, 1.5 / steps), 1 - 0.5 / steps)
+            return torch.optim.lr_scheduler.OneCycleLR(optimizer, lrs, total_steps=steps, pct_start=rise)
         rising = round(self._warmup * steps)
 
         def factor(step: int) -> float:

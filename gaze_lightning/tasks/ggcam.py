@@ -179,9 +179,9 @@ class GGCAM(Classifier):
     def on_train_epoch_end(self) -> None:
         """Called by Lightning."""
         weighting = self.weighting
-        self.log("train/sigma_c", weighting.log_sigma_cls.detach().exp())
-        self.log("train/sigma_d", weighting.log_sigma_gaze.detach().exp())
-        self.log("train/kappa", self.gaze_loss.kappa.detach())
+        self.log("train/sigma_c", weighting.log_sigma_cls.detach().exp(), sync_dist=True)
+        self.log("train/sigma_d", weighting.log_sigma_gaze.detach().exp(), sync_dist=True)
+        self.log("train/kappa", self.gaze_loss.kappa.detach(), sync_dist=True)
 
     def _idle_parameters(self) -> list[nn.Parameter]:
         """Parameters that only inactive terms use."""

@@ -12,7 +12,7 @@ import callbacks.cam_logger
 from callbacks import CAMLogger
 from callbacks.cam_cases import choose_cases, true_classes
 from callbacks.cam_logger import unnoticed
-from callbacks.cam_panels import CamCase, draw_cam_page, draw_overlay, save_png, shown_classes
+from callbacks.cam_panels import CamCase, draw_cam_page, draw_overlay, highest_cell, save_png, shown_classes
 
 
 class Recorder(Callback):
@@ -246,6 +246,17 @@ def test_texts_do_not_leave_the_page_or_overlap():
     assert all(page.x0 <= box.x0 and box.x1 <= page.x1 for box in titles)
     assert all(page.y0 <= box.y0 and box.y1 <= page.y1 for box in titles)
     assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[i + 1 :])
+    panels = [axes.get_window_extent(renderer).padded(-2) for axes in figure.axes]
+    assert not any(title.overlaps(panel) for title in titles for panel in panels)
+
+
+def test_the_cross_marks_the_highest_cell_on_the_film():
+    cams = np.zeros((1, 4, 3))
+    cams[0, 2, 0], cams[0, 0, 1] = 5.0, 9.0
+    film_only = case(1, cams=cams - 100, film_box=(0.0, 7.0, 20.0, 30.0))  # the offset of a class must not matter
+    assert highest_cell(film_only, 0) == pytest.approx((0.5 * 20 / 3, 2.5 * 30 / 4))
+    assert highest_cell(case(1, cams=cams), 0) == pytest.approx((1.5 * 20 / 3, 0.5 * 30 / 4))
+    assert highest_cell(case(1, cams=np.ones((1, 4, 3))), 0) is None
 
 
 @pytest.mark.parametrize("wrong", [{"every_n_epochs": -1}, {"n_cases": 0}, {"cases_per_page": 0}])
