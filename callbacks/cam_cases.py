@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from callbacks.cam_panels import CamCase
+from callbacks.panel_parts import CamCase
 from gaze_lightning.batch import Batch
 
 

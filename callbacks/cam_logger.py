@@ -14,8 +14,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from callbacks.cam_cases import cases_of, choose_cases
-from callbacks.cam_panels import draw_cam_page, save_png
+from callbacks.cam_panels import draw_cam_page
 from callbacks.gathering import data_note, loaders_of
+from callbacks.panel_parts import save_png
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import MakesCAMs
 

@@ -1,75 +1,34 @@
-"""Drawing of films, gaze maps and class activation maps: arrays in, figures out."""
+"""Pages of films, gaze maps and class activation maps: arrays in, figures out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
-from gaze_lightning.evaluation.files import replacing
+from callbacks.panel_parts import (
+    DPI,
+    INK,
+    OUTLINE,
+    PANEL_HEIGHT,
+    QUIET,
+    TRUE,
+    CamCase,
+    aspect_of,
+    gaze_colours,
+    outline,
+    see_through,
+    show_film,
+    show_fixations,
+    show_map,
+)
 
-Floats = npt.NDArray[np.floating[Any]]
-
-_OUTLINE = "#35e0ff"
-_DASHES = (0, (2, 1.5))
-_INK = "#1a1a1a"
-_QUIET = "#666666"
-_TRUE = "#0a7d33"
 _WRONG = "#b3261e"
-_PANEL_HEIGHT = 2.45  # inches
-_DPI = 110
-
-
-@dataclass(frozen=True)
-class CamCase:
-    """One case of a page. Coordinates in network pixels, maps on their own grids, which cover the whole canvas.
-
-    Attributes:
-        name: what the case is called on the page; never a real id.
-        film: ``[H, W]`` in [0, 1].
-        cams: ``[K, h, w]``, one map per class.
-        probability: ``[K]`` in [0, 1].
-        true_classes: indices of the classes that hold; empty: none of them.
-        has_label: false where the source states no label, so that nothing is called right or wrong.
-        film_box: x0, y0, x1, y1 of the film inside the padded canvas; None: the whole canvas.
-        gaze: ``[g, g]`` gaze map, or None without gaze.
-        fixations: ``[N, 3]``: x, y and weight (a duration), or None.
-        lesions: bool ``[K, H, W]``, or None.
-        multi_label: several classes can hold; the most probable class is then not called right or wrong.
-    """
-
-    name: str
-    film: Floats
-    cams: Floats
-    probability: Floats
-    true_classes: tuple[int, ...] = ()
-    has_label: bool = True
-    film_box: tuple[float, float, float, float] | None = None
-    gaze: Floats | None = None
-    fixations: Floats | None = None
-    lesions: npt.NDArray[np.bool_] | None = None
-    multi_label: bool = False
-
-    @property
-    def centred(self) -> Floats:
-        """The maps minus the mean of each: where a class is seen; how much is said by its probability."""
-        return np.asarray(self.cams - self.cams.mean(axis=(1, 2), keepdims=True))
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """The part of the canvas that is shown: x0, y0, x1, y1."""
-        height, width = self.film.shape
-        return self.film_box or (0.0, 0.0, float(width), float(height))
 
 
 def shown_classes(case: CamCase, most: int) -> list[int]:
@@ -127,11 +86,11 @@ def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note:
         A figure with the Agg canvas; no global state of pyplot is touched.
     """
     columns = 2 + min(most_classes, len(class_names))
-    cell = max(_PANEL_HEIGHT * max(_aspect(case) for case in cases), 1.75)
+    cell = max(PANEL_HEIGHT * max(aspect_of(case) for case in cases), 1.75)
     width = columns * cell + (columns - 1) * 0.1 + 0.95
-    row_height, foot, head = _PANEL_HEIGHT + 0.62, 0.68, 0.12
+    row_height, foot, head = PANEL_HEIGHT + 0.62, 0.68, 0.12
     height = len(cases) * row_height + foot + head
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     for row, case in enumerate(cases):
         top = 1 - (head + row * row_height + 0.52) / height
@@ -142,7 +101,7 @@ def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note:
             left=0.15 / width,
             right=1 - 0.8 / width,
             top=top,
-            bottom=top - _PANEL_HEIGHT / height,
+            bottom=top - PANEL_HEIGHT / height,
             wspace=0.1 / cell,
         )
         _draw_row(figure, grid, case, class_names, most_classes)
@@ -164,10 +123,10 @@ def draw_overlay(case: CamCase, class_names: Sequence[str], classes: Sequence[in
         A figure with the Agg canvas.
     """
     panel = 4.0
-    cell = max(panel * _aspect(case), 2.2)
+    cell = max(panel * aspect_of(case), 2.2)
     columns = 1 + len(classes)
     width, height = columns * cell + (columns - 1) * 0.1 + 0.95, panel + 0.7
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     top = 1 - 0.35 / height
     grid = GridSpec(
@@ -180,65 +139,54 @@ def draw_overlay(case: CamCase, class_names: Sequence[str], classes: Sequence[in
         bottom=top - panel / height,
         wspace=0.1 / cell,
     )
-    _show_film(figure.add_subplot(grid[0, 0]), case, "film")
+    show_film(figure.add_subplot(grid[0, 0]), case, "film")
     norm = _norm(case, classes)
     for column, index in enumerate(classes, start=1):
         axes = figure.add_subplot(grid[0, column])
-        _show_film(axes, case, f"{class_names[index]}  {case.probability[index]:.2f}", dim=True)
+        show_film(axes, case, f"{class_names[index]}  {case.probability[index]:.2f}", dim=True)
         _show_cam(axes, case, index, norm)
     _colour_bar(figure, grid, norm)
     if note:
-        figure.text(0.15 / width, 0.12 / height, note, fontsize=7.5, color=_QUIET, va="bottom")
+        figure.text(0.15 / width, 0.12 / height, note, fontsize=7.5, color=QUIET, va="bottom")
     return figure
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG; the file appears complete or not at all, and carries no time stamp.
-
-    Args:
-        figure: what to write.
-        path: the file; its folder is made.
-    """
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _draw_row(figure: Figure, grid: GridSpec, case: CamCase, class_names: Sequence[str], most_classes: int) -> None:
     film = figure.add_subplot(grid[0, 0])
-    _show_film(film, case, "film")
-    _outline(film, case, range(len(class_names)))
+    show_film(film, case, "film")
+    outline(film, case, range(len(class_names)))
     gaze = figure.add_subplot(grid[0, 1])
-    _show_film(gaze, case, "gaze", dim=case.gaze is not None)
+    show_film(gaze, case, "gaze", dim=case.gaze is not None)
     if case.gaze is None:
         x0, y0, x1, y1 = case.box
         gaze.text((x0 + x1) / 2, (y0 + y1) / 2, "no gaze", color="white", ha="center", va="center", fontsize=10)
     else:
-        _show_map(gaze, case, case.gaze, Normalize(0.0, float(case.gaze.max()) or 1.0), _gaze_colours())
-        _show_fixations(gaze, case)
+        show_map(gaze, case, case.gaze, Normalize(0.0, float(case.gaze.max()) or 1.0), gaze_colours())
+        show_fixations(gaze, case)
     classes = shown_classes(case, most_classes)
     norm = _norm(case, range(len(class_names)))
     for column, index in enumerate(classes, start=2):
         axes = figure.add_subplot(grid[0, column])
         true = case.has_label and index in case.true_classes
         title = f"{class_names[index]}  {case.probability[index]:.2f}"
-        _show_film(axes, case, f"{title}  true" if true else title, colour=_TRUE if true else _INK, dim=True)
+        show_film(axes, case, f"{title}  true" if true else title, colour=TRUE if true else INK, dim=True)
         _show_cam(axes, case, index, norm)
-        _outline(axes, case, [k for k in range(len(class_names)) if k != index], dashed=True)
-        _outline(axes, case, [index])
+        outline(axes, case, [k for k in range(len(class_names)) if k != index], dashed=True)
+        outline(axes, case, [index])
         if true:
             for spine in axes.spines.values():
-                spine.set(visible=True, color=_TRUE, linewidth=2.5)
+                spine.set(visible=True, color=TRUE, linewidth=2.5)
     _colour_bar(figure, grid, norm)
 
 
 def _row_title(figure: Figure, case: CamCase, class_names: Sequence[str], x: float, y: float) -> None:
     best = int(np.argmax(case.probability))
     words = [case.name]
-    colour = _INK
+    colour = INK
     if case.has_label:
         truth = ", ".join(class_names[k] for k in case.true_classes) or "none of the classes"
         if not case.multi_label:
-            colour = _TRUE if best in case.true_classes else _WRONG
+            colour = TRUE if best in case.true_classes else _WRONG
         words.append(f"true: {truth}")
     words.append(
         f"{'most probable' if case.multi_label else 'predicted'}: {class_names[best]} {case.probability[best]:.2f}"
@@ -251,9 +199,9 @@ def _row_title(figure: Figure, case: CamCase, class_names: Sequence[str], x: flo
 def _foot(figure: Figure, cases: Sequence[CamCase], note: str, left_out: int, width: float, height: float) -> None:
     handles: list[Line2D] = []
     if any(case.lesions is not None and case.lesions.any() for case in cases):
-        handles.append(Line2D([], [], color=_OUTLINE, linewidth=2, label="lesion"))
+        handles.append(Line2D([], [], color=OUTLINE, linewidth=2, label="lesion"))
         handles.append(
-            Line2D([], [], color=_OUTLINE, linewidth=1.2, linestyle=(0, (2, 1.5)), label="lesion of another class")
+            Line2D([], [], color=OUTLINE, linewidth=1.2, linestyle=(0, (2, 1.5)), label="lesion of another class")
         )
     if any(case.fixations is not None and len(case.fixations) for case in cases):
         handles.append(
@@ -282,71 +230,16 @@ def _foot(figure: Figure, cases: Sequence[CamCase], note: str, left_out: int, wi
     scale = f"CAM grid {h} x {w}, bilinear, minus each CAM's mean; colours of a row: its lowest to its highest value"
     if left_out > 0:
         scale += f"; {left_out} less probable classes not drawn"
-    figure.text(0.15 / width, 0.22 / height, note, fontsize=8, color=_INK, va="bottom")
-    figure.text(0.15 / width, 0.08 / height, scale, fontsize=7, color=_QUIET, va="bottom")
-
-
-def _show_film(axes: Axes, case: CamCase, title: str, *, colour: str = _INK, dim: bool = False) -> None:
-    height, width = case.film.shape
-    axes.imshow(
-        case.film, cmap="gray", vmin=0, vmax=1.3 if dim else 1, extent=(0, width, height, 0), interpolation="bicubic"
-    )
-    x0, y0, x1, y1 = case.box
-    axes.set(xlim=(x0, x1), ylim=(y1, y0), xticks=[], yticks=[])
-    axes.set_anchor("N")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    size = 9 * min(1.0, 34 * _aspect(case) / len(title))
-    axes.set_title(title, fontsize=max(size, 6), color=colour, weight="bold" if colour == _TRUE else "normal", pad=3)
-
-
-def _aspect(case: CamCase) -> float:
-    x0, y0, x1, y1 = case.box
-    return (x1 - x0) / (y1 - y0)
-
-
-def _show_map(axes: Axes, case: CamCase, values: Floats, norm: Normalize, colours: Colormap) -> None:
-    height, width = case.film.shape
-    extent = (0, width, height, 0)
-    axes.imshow(values, cmap=colours, norm=norm, extent=extent, interpolation="bilinear")
-    x0, y0, x1, y1 = case.box
-    axes.set(xlim=(x0, x1), ylim=(y1, y0))
+    figure.text(0.15 / width, 0.22 / height, note, fontsize=8, color=INK, va="bottom")
+    figure.text(0.15 / width, 0.08 / height, scale, fontsize=7, color=QUIET, va="bottom")
 
 
 def _show_cam(axes: Axes, case: CamCase, index: int, norm: Normalize) -> None:
-    _show_map(axes, case, case.centred[index], norm, _cam_colours())
+    show_map(axes, case, case.centred[index], norm, _cam_colours())
     point = highest_cell(case, index)
     if point is not None:
         axes.plot(*point, marker="+", markersize=11, markeredgewidth=3.2, color="black", alpha=0.6, clip_on=False)
         axes.plot(*point, marker="+", markersize=10, markeredgewidth=1.6, color="white", clip_on=False)
-
-
-def _show_fixations(axes: Axes, case: CamCase) -> None:
-    if case.fixations is None or not len(case.fixations):
-        return
-    x, y, weight = case.fixations[:, 0], case.fixations[:, 1], case.fixations[:, 2]
-    area = 4 + 36 * weight / (float(weight.max()) or 1.0)
-    axes.scatter(x, y, s=area, facecolors="none", edgecolors="white", linewidths=0.6, alpha=0.75)
-
-
-def _outline(axes: Axes, case: CamCase, classes: Sequence[int] | range, *, dashed: bool = False) -> None:
-    if case.lesions is None:
-        return
-    height, width = case.film.shape
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    for index in classes:
-        mask = case.lesions[index]
-        if not mask.any():
-            continue
-        framed = np.pad(mask.astype(np.float64), 1)
-        frame_x = np.concatenate([[-0.5], x, [width + 0.5]])
-        frame_y = np.concatenate([[-0.5], y, [height + 0.5]])
-        lines = axes.contour(frame_x, frame_y, framed, levels=[0.5], colors=_OUTLINE, linewidths=1.0 if dashed else 1.6)
-        if dashed:
-            lines.set_linestyle((0, (2, 1.5)))
-        lines.set_path_effects(
-            [patheffects.withStroke(linewidth=2.2 if dashed else 3.0, foreground="black", alpha=0.55)]
-        )
 
 
 def _norm(case: CamCase, classes: Sequence[int] | range) -> Normalize:
@@ -363,23 +256,11 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
     bar = figure.colorbar(ScalarMappable(norm, _cam_colours(solid=True)), cax=axes)
     low, high = norm.vmin or 0.0, norm.vmax or 0.0
     bar.set_ticks([low, high], labels=[f"{low:+.3g}", f"{high:+.3g}"])
-    axes.tick_params(labelsize=7.5, length=2, colors=_QUIET)
-    axes.set_title("CAM", fontsize=7.5, color=_QUIET, pad=4)
+    axes.tick_params(labelsize=7.5, length=2, colors=QUIET)
+    axes.set_title("CAM", fontsize=7.5, color=QUIET, pad=4)
     bar.outline.set_visible(False)
 
 
 def _cam_colours(*, solid: bool = False) -> Colormap:
     """Dark violet to yellow (perceptually uniform); low values let the film through."""
-    return _see_through("inferno", 0.15, solid=solid, opaque_from=0.3)
-
-
-def _gaze_colours() -> Colormap:
-    return _see_through("viridis", 0.15, solid=False, opaque_from=0.1)
-
-
-def _see_through(name: str, start: float, *, solid: bool, opaque_from: float) -> Colormap:
-    steps = np.linspace(0, 1, 256)
-    colours = np.asarray(colormaps[name](start + (1 - start) * steps))
-    if not solid:
-        colours[:, 3] = 0.8 * np.clip((steps - opaque_from) / 0.6, 0, 1)
-    return LinearSegmentedColormap.from_list(f"{name}_film", [tuple(c) for c in colours.tolist()], N=256)
+    return see_through("inferno", 0.15, solid=solid, opaque_from=0.3)

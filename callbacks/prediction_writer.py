@@ -9,8 +9,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
 from callbacks.cam_cases import cases_of
-from callbacks.cam_panels import draw_overlay, save_png
+from callbacks.cam_panels import draw_overlay
 from callbacks.gathering import all_ranks
+from callbacks.panel_parts import save_png
 from gaze_lightning.batch import Batch
 from gaze_lightning.evaluation.outputs import SampleOutputs, SampleRow, predicted_classes, rows_of
 

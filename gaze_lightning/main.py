@@ -18,6 +18,7 @@ usage: gaze-lightning COMMAND [options]
   validate   evaluate on the validation split
   test       evaluate on the test split        (test --run runs/<experiment>/<run id>)
   predict    probabilities and CAM overlays    (predict --run runs/... --images folder/)
+  preview    draw some films of a source with fixations and maps (preview --config data/reflacx ...)
   phantom    write the synthetic data set      (phantom --help)
   list       the experiments and the layers
 
@@ -72,12 +73,16 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
     return head + args
 
 
-def _fit_arguments(args: list[str]) -> list[str]:
-    names, rest = _take(args, "--config", "-c")
+def _resolved(names: list[str]) -> Layers:
     try:
-        layers = resolve(names)
+        return resolve(names)
     except UnknownNameError as error:
         _stop(str(error))
+
+
+def _fit_arguments(args: list[str]) -> list[str]:
+    names, rest = _take(args, "--config", "-c")
+    layers = _resolved(names)
     for arg in rest:
         key = arg.partition("=")[0].lstrip("-").removeprefix("model.").removeprefix("init_args.")
         if key in _LINKED and arg.startswith("--model."):
@@ -119,6 +124,11 @@ def main(args: Sequence[str] | None = None) -> None:
             from gaze_lightning.commands.phantom import phantom
 
             phantom(rest)
+        case "preview":
+            from gaze_lightning.commands.preview import preview
+
+            names, rest = _take(rest, "--config", "-c")
+            preview([str(file) for file in _resolved(names).files], rest)
         case "train" | "fit" | "validate" | "test" | "predict":
             from gaze_lightning.commands.run import run
 

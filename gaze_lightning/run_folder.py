@@ -48,8 +48,8 @@ def checkpoint_of(run: Path, name: str = "best") -> Path:
     path = run / "checkpoints" / f"{name}.ckpt"
     if not path.is_file():
         there = sorted(file.name for file in run.glob("checkpoints/*.ckpt"))
+        found = f"checkpoints there: {', '.join(there)}" if there else "no checkpoint in this run"
         raise FileNotFoundError(
-            f"{path} does not exist ({'checkpoints there: ' + ', '.join(there) if there else 'no checkpoint in this run'});"
-            " give the folder of a finished run, e.g. RUN=runs/<experiment>/<run id>"
+            f"{path} does not exist ({found}); give the folder of a finished run, e.g. RUN=runs/<experiment>/<run id>"
         )
     return path

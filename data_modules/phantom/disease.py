@@ -33,7 +33,7 @@ def effusion_plane(chest: Chest, anatomy: Anatomy, effusion: Effusion) -> Plane:
     level += 0.10 * (1 - t)  # medially the dome is higher than the fluid
     area = np.concatenate([np.stack([u, level], axis=-1), [[sign * 0.58, tip + 0.2], [sign * 0.05, tip + 0.2]]])
     fluid = blur(fill(frame.layer(), frame.px(area)), 2.4 * frame.unit / 310)
-    return np.asarray(fluid * (anatomy.lungs[effusion.side] > 127), np.float32)
+    return fluid * blur(anatomy.lungs[effusion.side], 0.8)
 
 
 def effusion_mask(fluid: Plane, anatomy: Anatomy) -> BoolMask:
@@ -46,7 +46,7 @@ def failure_effusions(strength: float, rng: np.random.Generator) -> list[Effusio
     """Effusions of heart failure: per side in 65 %; the same draws for every strength."""
     draws = rng.random((2, 3))
     return [
-        Effusion(side, (0.09 + 0.24 * float(draws[side, 1])) * strength, 0.25 * float(draws[side, 2]))
+        Effusion(side, (0.14 + 0.30 * float(draws[side, 1])) * strength, 0.25 * float(draws[side, 2]))
         for side in (0, 1)
         if draws[side, 0] < 0.65 and strength > 0
     ]
@@ -141,7 +141,7 @@ def draw_pneumonia(
         keep = blur(fill(frame.layer(), frame.px(above)), 1.5 * unit / 310)
         soft *= 0.25 + 0.75 * keep
     visible = anatomy.inside * np.clip(air * np.float32(2.2), 0.25, 1) * (1 - np.float32(0.35) * anatomy.opaque)
-    plane = np.float32(0.105 * strength) * soft * (1 + np.float32(0.13) * texture) * visible
+    plane = np.float32(0.118 * strength) * soft * (1 + np.float32(0.13) * texture) * visible
     lung = anatomy.lungs[side] > 127
     mask: BoolMask = (soft > 0.5) & lung
     if not mask.any():

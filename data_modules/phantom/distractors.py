@@ -11,7 +11,7 @@ from data_modules.phantom.soft import Anatomy
 
 def small_effusion(rng: np.random.Generator) -> Effusion | None:
     """A small one-sided effusion in 10 % of all patients."""
-    present, side, height, slant = rng.random() < 0.10, int(rng.integers(2)), rng.uniform(0.03, 0.08), rng.random()
+    present, side, height, slant = rng.random() < 0.10, int(rng.integers(2)), rng.uniform(0.06, 0.13), rng.random()
     return Effusion(side, float(height), 0.25 * float(slant)) if present else None
 
 

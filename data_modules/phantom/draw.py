@@ -122,7 +122,7 @@ def _effusions(
     for effusion in failure_effusions(failure, streams["disease"]):
         present.append((effusion, severity, True))
     if small is not None:
-        present.append((small, 0.2 + 5 * small.height, False))
+        present.append((small, 0.1 + 4 * small.height, False))
     findings: list[Finding] = []
     for effusion, how_sure, of_class in present:
         plane = effusion_plane(chest, anatomy, effusion)

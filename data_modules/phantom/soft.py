@@ -41,9 +41,11 @@ def draw_anatomy(chest: Chest, rng: np.random.Generator) -> Anatomy:
     neck, slope = 0.155 + 0.5 * fat + j[0], -0.085 + j[1]
     outline = [
         (neck, -0.9),
-        (neck, -0.26),
-        (neck + 0.035, slope - 0.085),
-        (0.36, slope - 0.010),
+        (neck, -0.34),
+        (neck + 0.008, -0.23),
+        (neck + 0.045, slope - 0.070),
+        (0.27, slope - 0.035),
+        (0.40, slope - 0.005),
         (0.55, slope + 0.045),
         (0.665 + fat, slope + 0.16),
         (0.650 + fat, 0.26),
@@ -59,7 +61,7 @@ def draw_anatomy(chest: Chest, rng: np.random.Generator) -> Anatomy:
     fill(body, frame.px(np.concatenate([half, mirrored])))
     arms = rng.normal(0.10 if chest.view == "PA" else 0.03, 0.06, 2)
     for sign, swing in zip((-1.0, 1.0), arms, strict=True):
-        path = curve([(0.585, 0.06), (0.655 + fat, 0.16), (0.70 + fat + 0.4 * swing, 0.5), (0.72 + fat + swing, 1.3)])
+        path = curve([(0.565, 0.10), (0.640 + fat, 0.18), (0.70 + fat + 0.4 * swing, 0.5), (0.72 + fat + swing, 1.9)])
         fill(body, frame.px(strip(path * np.array([sign, 1.0]), np.linspace(0.095, 0.085, len(path)))))
 
     lungs = (fill(frame.layer(), frame.px(chest.lungs[0])), fill(frame.layer(), frame.px(chest.lungs[1])))
@@ -109,7 +111,7 @@ def draw_soft(chest: Chest, anatomy: Anatomy, air: Plane, rng: np.random.Generat
     u = (np.arange(frame.width, dtype=np.float32)[None, :] - np.float32(frame.x0)) / np.float32(unit)
     tissue *= 1 + np.float32(0.05 * chest.turn) * np.clip(u, -0.6, 0.6)
     _breasts(chest, rng, tissue, extras)
-    attenuation = tissue * (1 - np.float32(0.72) * air)
+    attenuation: Plane = tissue * (1 - np.float32(0.72) * air)
     chin = np.clip((v + np.float32(0.16)) / np.float32(0.46), 0.15, 1)
     attenuation += np.float32(0.22) * anatomy.opaque * (0.6 + 0.4 * anatomy.inside) * chin
     _airways(chest, rng, attenuation)

@@ -65,8 +65,8 @@ def cam_agreement(cam: Tensor, batch: Batch, label_type: Literal["single", "mult
     (correlation, KL with the gaze map first, histogram intersection, NSS, AUC-Judd), to the image for ``pointing_*``,
     ``energy_lesion`` and ``iou_lesion``. Masks of several positive classes are united. ``pointing_*`` accepts 3 % of
     the film's height as distance; for energy and IoU the map's lowest value is taken as zero, and the energy of a flat
-    map (``energy_lesion_chance``) stands beside it; ``pointing_anatomy_cells`` is the published 3x3 rule on the map's own grid, to be
-    read beside its ``_chance``.
+    map (``energy_lesion_chance``) stands beside it; ``pointing_anatomy_cells`` is the published 3x3 rule on the map's
+    own grid, to be read beside its ``_chance``.
 
     Args:
         cam: ``[B, K, h, w]``.

@@ -12,7 +12,8 @@ import callbacks.cam_logger
 from callbacks import CAMLogger
 from callbacks.cam_cases import choose_cases, true_classes
 from callbacks.cam_logger import unnoticed
-from callbacks.cam_panels import CamCase, draw_cam_page, draw_overlay, highest_cell, save_png, shown_classes
+from callbacks.cam_panels import draw_cam_page, draw_overlay, highest_cell, shown_classes
+from callbacks.panel_parts import CamCase, save_png
 
 
 class Recorder(Callback):
