@@ -1,11 +1,10 @@
 """Pulmonary vessels: trees that grow from both hila into the lungs."""
 
+import cv2
 import numpy as np
 
-from data_modules.phantom.canvas import Plane, Points, blur, corners, curve, fill, line, strip
+from data_modules.phantom.canvas import Bytes, Plane, Points, blur, corners, curve, fill, line, strip
 from data_modules.phantom.chest import Chest
-
-import cv2  # isort: skip
 
 _GENERATIONS = 5
 
@@ -66,7 +65,7 @@ def draw_vessels(chest: Chest, rng: np.random.Generator, inside: Plane, diversio
     return blur(layer, 0.9 * frame.unit / 310)
 
 
-def _trunks(chest: Chest, rng: np.random.Generator, layer: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> None:
+def _trunks(chest: Chest, rng: np.random.Generator, layer: Bytes) -> None:
     """The large arteries of both hila, and a bronchus seen end on."""
     frame = chest.frame
     u, v = chest.hila[0]
