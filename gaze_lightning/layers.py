@@ -54,8 +54,9 @@ def resolve(names: Sequence[str]) -> Layers:
     A value is the path of a file, the name of an experiment (``ggcam_resnet50``), or a layer (``data/reflacx``,
     ``trainer/gpu``, ``logger/wandb``, ``setting/paper``). An experiment brings its layers along: ``_base/common``, then
     data, trainer, logger, the experiment itself (what it is), the setting (how large) and what the setting changes for
-    these data and this experiment (``setting/<setting>/<data>``, ``setting/<setting>/<experiment>``). Files come last, in the order given. Without a choice the data are the phantom
-    and the setting is ``demo`` for the phantom and ``paper`` for everything else.
+    these data and this experiment (``setting/<setting>/<data>``, ``setting/<setting>/<experiment>``). Files
+    come last, in the order given. Without a choice the data are the phantom and the setting is ``demo`` for the phantom
+    and ``paper`` for everything else.
 
     Args:
         names: values of ``--config`` in their order.

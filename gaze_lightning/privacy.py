@@ -31,7 +31,7 @@ def opaque_id(identifier: str) -> str:
     """Turn a real id into one that can be shown in logs and on the console.
 
     A keyed hash (HMAC-SHA256, 10 hex digits): a plain hash of an eight-digit patient id is found by trying all ids. The
-    key lies in the user's state folder (or in ``GAZE_LIGHTNING_ID_KEY``): the same id gets the same name on one machine.
+    key lies in the user's state folder (or in ``GAZE_LIGHTNING_ID_KEY``): one id has one name on one machine.
 
     Args:
         identifier: a sample, image or patient id.

@@ -36,7 +36,7 @@ class Film:
         diagnosis: the film's class.
         view: ``"PA"`` or ``"AP"``.
         anatomy: masks ``left_lung``, ``right_lung``, ``mediastanum`` (heart included; the spelling is that of the
-            EGD-CXR files), ``aortic_knob``. "left" and "right" are the patient's: the right lung is on the image's left.
+            EGD-CXR files), ``aortic_knob``. "left" and "right" are the patient's: the right lung is left on the image.
         findings: signs of the diagnosis and distractors that a reader would name.
         search_regions: name -> (x, y) of the places that a systematic reading visits (apices, lungs zones, hila, heart,
             aortic knob, diaphragm, costophrenic angles, spine, shoulders, ...).
