@@ -45,8 +45,8 @@ class ReadingTable:
 
     Attributes:
         frame: columns ``sample_id`` (unique), ``image_id``, ``subject``, ``image_path`` (all str), ``height`` and
-            ``width`` (int, original film pixels, 0 = not stated by the source), ``split`` (``train``/``validate``/``test`` as the
-            source says, or empty), ``source_row`` (line of the source's table, for messages).
+            ``width`` (int, original film pixels, 0 = not stated by the source), ``split`` (``train``/``validate``/
+            ``test`` as the source says, or empty), ``source_row`` (line of the source's table, for messages).
         labels: int64 ``[n]`` class index (single-label) or float32 ``[n, K]`` in {0, 1, NaN} (multi-label), or None.
         class_names: names of the classes, in the order of the labels.
         label_type: ``"single"`` (exclusive classes) or ``"multi"``.
