@@ -5,41 +5,46 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pandas as pd
 import pytest
 import yaml
 
 from gaze_lightning.main import main
 
+_SMALL = [
+    "--model.init_args.backbone=test_resnet.r160_in1k",
+    "--model.init_args.output_stride=32",
+    "--trainer.limit_train_batches=2",
+    "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
+
 
 @pytest.fixture(scope="module")
-def tiny(phantom_root, phantom_knobs, tmp_path_factory):
-    """Arguments that make any experiment small: the session's phantom and a few small batches."""
+def small_data(phantom_arguments, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
 
-    def arguments(*names: str, root: Path | None = None) -> list[str]:
-        layers = [argument for name in names for argument in ("--config", name)]
-        phantom = not any(name.startswith("data/") for name in names)
-        knobs = [
-            f"--data.init_args.{key}={value}"
-            for key, value in vars(phantom_knobs).items()
-            if key not in ("seed", "raw_gaze")
-        ]
+    def arguments(root: Path | None = None) -> list[str]:
         return [
-            *layers,
-            f"--data.init_args.root={root or phantom_root}",
-            *(knobs if phantom else []),
+            *(phantom_arguments if root is None else [f"--data.init_args.root={root}"]),
             f"--data.init_args.cache_dir={cache}",
             "--data.init_args.batch_size=4",
             "--data.init_args.image_size=[48,40]",
             "--data.init_args.saliency_size=[24,20]",
-            "--model.init_args.backbone=test_resnet.r160_in1k",
-            "--model.init_args.output_stride=32",
-            "--trainer.limit_train_batches=2",
-            "--trainer.max_epochs=2",
-            "--trainer.accelerator=cpu",
-            "--trainer.enable_progress_bar=false",
         ]
+
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def tiny(small_data):
+    """Arguments that make any experiment small: the session's phantom and a few small batches."""
+
+    def arguments(*names: str, root: Path | None = None) -> list[str]:
+        layers = [argument for name in names for argument in ("--config", name)]
+        return [*layers, *small_data(root), *_SMALL]
 
     return arguments
 
@@ -156,3 +161,16 @@ def test_credentialed_layouts_train_through_the_same_command(tiny, phantom_root,
     main(["train", *tiny("ggcam_resnet50", f"data/{name}", "setting/demo", root=phantom_root), f"--runs={tmp_path}"])
     (run,) = (tmp_path / "ggcam_resnet50").iterdir()
     assert (run / "results.json").is_file()
+
+
+def test_preview_draws_films_with_fixations_and_maps(small_data, tmp_path):
+    picture = tmp_path / "preview.png"
+    main(["preview", "--config=data/phantom", *small_data(), "--cases=2", f"--output={picture}"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert cv2.imread(str(picture)).std() > 20
+
+
+def test_phantom_is_written_anywhere_with_any_knob(tmp_path):
+    sizes = ["--knobs.n_train=3", "--knobs.n_validate=3", "--knobs.n_test=3", "--knobs.height=96", "--knobs.width=80"]
+    main(["phantom", f"--root={tmp_path / 'my phantom'}", *sizes, "--workers=1"])
+    assert len(list((tmp_path / "my phantom").glob("physionet.org/files/mimic-cxr-jpg/**/*.jpg"))) >= 9

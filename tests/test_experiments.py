@@ -15,18 +15,12 @@ class BuiltOnly(GazeCLI):
 
 
 @pytest.mark.parametrize("name", available())
-def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_root, phantom_knobs, tmp_path):
-    knobs = [
-        f"--data.init_args.{key}={value}"
-        for key, value in vars(phantom_knobs).items()
-        if key not in ("seed", "raw_gaze")
-    ]
+def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments, tmp_path):
     main(
         [
             "train",
             f"--config={name}",
-            f"--data.init_args.root={phantom_root}",
-            *knobs,
+            *phantom_arguments,
             f"--data.init_args.cache_dir={tmp_path / 'cache'}",
             "--data.init_args.batch_size=4",
             "--trainer.limit_train_batches=1",
