@@ -67,7 +67,7 @@ class GazeCLI(LightningCLI):
             save_config_callback=SaveResolvedConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": "gaze-lightning"},
+            parser_kwargs={"prog": "gaze-lightning", "allow_abbrev": False},
             args=args,
         )
 
@@ -135,7 +135,8 @@ class GazeCLI(LightningCLI):
             self.run_folder = Path(config.run_dir)
             self.run_folder.mkdir(parents=True, exist_ok=True)
         config.trainer.default_root_dir = str(self.run_folder)
-        config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
+        if self.config.subcommand == "fit":
+            config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in loggers:
             if isinstance(logger, Namespace) and "save_dir" in logger.init_args:

@@ -125,18 +125,19 @@ def main(args: Sequence[str] | None = None) -> None:
 
             phantom(rest)
         case "preview":
+            names, rest = _take(rest, "--config", "-c")
+            files = [str(file) for file in _resolved(names).files]
             from gaze_lightning.commands.preview import preview
 
-            names, rest = _take(rest, "--config", "-c")
-            preview([str(file) for file in _resolved(names).files], rest)
+            preview(files, rest)
         case "train" | "fit" | "validate" | "test" | "predict":
-            from gaze_lightning.commands.run import run
-
             runs, rest = _take(rest, "--run")
             if runs and command in ("train", "fit"):
                 _stop("--run names a finished run: use it with validate, test or predict")
             images, rest = _take(rest, "--images") if command == "predict" else ([], rest)
             rest = _of_run(command, Path(runs[-1]), rest) if runs else _fit_arguments(rest)
+            from gaze_lightning.commands.run import run
+
             run(command, rest, images=images[-1] if images else None)
         case _:
             _stop(f"no command is called {command!r}\n\n{_USAGE}")
