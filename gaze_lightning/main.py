@@ -18,6 +18,7 @@ usage: gaze-lightning COMMAND [options]
   validate   evaluate on the validation split
   test       evaluate on the test split        (test --run runs/<experiment>/<run id>)
   predict    probabilities and CAM overlays    (predict --run runs/... --images folder/)
+  compare    finished runs side by side        (compare 'plain=runs/baseline_resnet50/*' 'gaze=runs/ggcam_resnet50/*')
   preview    draw some films of a source with fixations and maps (preview --config data/reflacx ...)
   phantom    write the synthetic data set      (phantom --help)
   list       the experiments and the layers
@@ -124,6 +125,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from gaze_lightning.commands.phantom import phantom
 
             phantom(rest)
+        case "compare":
+            from gaze_lightning.commands.compare import compare
+
+            compare(rest)
         case "preview":
             names, rest = _take(rest, "--config", "-c")
             files = [str(file) for file in _resolved(names).files]

@@ -38,7 +38,7 @@ _PARTS = (
     "letters",
     "tag",
 )
-_TYPICAL = {"Normal": 1.0, "CHF": 0.32, "pneumonia": 1.6}  # strength of a finding of severity 1 - 1/e
+_TYPICAL = {"Normal": 1.0, "CHF": 0.46, "pneumonia": 3.2}  # strength of a finding of severity 1 - 1/e
 
 
 def draw_film(

@@ -33,8 +33,8 @@ class PhantomKnobs:
     height: int = 480
     width: int = 400
     seed: int = 0
-    chf_contrast: float = 0.32
-    pneumonia_contrast: float = 1.6
+    chf_contrast: float = 0.46
+    pneumonia_contrast: float = 3.2
     gaze_lesion_share: float = 0.25
     gaze_noise: float = 0.02
     gaze_miss_rate: float = 0.1
