@@ -20,6 +20,13 @@ from gaze_lightning.run_folder import new_run_folder
 
 __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
 
+# What W&B would otherwise take along: the console (with paths), the code patch, the command line and the host.
+_WANDB_PRIVACY = {
+    "WANDB_CONSOLE": "off",
+    "WANDB_DISABLE_CODE": "true",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_X_DISABLE_META": "true",
+}
 _UNWANTED = ("litlogger", "litmodels", "TPU available")
 
 
@@ -126,6 +133,8 @@ class GazeCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder and let everything write into it."""
         config = self.config[self.config.subcommand]
+        for name, value in _WANDB_PRIVACY.items():
+            os.environ.setdefault(name, value)
         if config.threads:
             torch.set_num_threads(config.threads)
             cv2.setNumThreads(config.threads)

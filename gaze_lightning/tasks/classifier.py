@@ -123,7 +123,8 @@ class Classifier(GazeTask):
         logits, maps = self(batch["image"])
         losses = self.losses(batch, logits, maps)
         n = len(batch["image"])
-        self.log("train/loss", losses.total, prog_bar=True, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
+        self.log("loss", losses.total.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
+        self.log("train/loss", losses.total, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
         self._log_epoch("train/classification_loss", losses.classification, n)
         if losses.gaze is not None and losses.n_gaze is not None:
             self.train_gaze_mse.update(losses.gaze.detach(), losses.n_gaze)
