@@ -14,6 +14,7 @@ LOGGER ?= csv
 RUN ?=
 CKPT ?= best
 IMAGES ?=
+PRETRAINED ?=
 ROOT ?= data/phantom
 ARGS ?=
 VENV ?= .venv
@@ -27,16 +28,25 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 GAZE := OMP_NUM_THREADS=$(THREADS) $(PY) -m gaze_lightning
 LAYERS := --config $(EXP) --config data/$(DATA) --config trainer/$(TRAINER) --config logger/$(LOGGER) \
-	$(if $(SETTING),--config setting/$(SETTING)) $(if $(DATA_ROOT),--data.init_args.root=$(DATA_ROOT)) \
+	$(if $(SETTING),--config setting/$(SETTING)) $(if $(DATA_ROOT),'--data.init_args.root=$(DATA_ROOT)') \
+	$(if $(PRETRAINED),'--model.init_args.pretrained=$(PRETRAINED)') \
 	$(if $(SEED),--seed_everything=$(SEED)) $(if $(filter-out 1,$(THREADS)),--threads=$(THREADS))
 
-.PHONY: help install train test-model predict phantom list test test-fast lint format typecheck bench clean
+# A misspelt variable or target must not pass in silence.
+KNOWN := EXP DATA DATA_ROOT SETTING SEED TRAINER LOGGER RUN CKPT IMAGES ROOT PRETRAINED ARGS VENV PYTHON THREADS MAKEFLAGS SHELL
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN),$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error no variable is called $(UNKNOWN); there are: $(filter-out MAKEFLAGS SHELL,$(KNOWN)))
+endif
+
+.PHONY: help install known-experiment train test-model predict preview phantom list test test-fast lint format typecheck bench clean
 
 help: ## this text
 	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'
 	@grep -hE '^[a-z-]+:.*## ' $(HERE)Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@printf '\nVariables of train: EXP= DATA=phantom|egd_cxr|reflacx|manifest DATA_ROOT= SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp\n'
-	@printf '                    LOGGER=csv|tensorboard|wandb THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
+	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=true|file THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
 	@for file in $(HERE)experiments/*.yaml; do printf '  %-34s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
 
 install: $(RUNTIME) ## install into VENV (done by the other targets when needed)
@@ -55,20 +65,26 @@ $(DEV): pyproject.toml constraints.txt | $(RUNTIME)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,wandb,tensorboard]'
 	@touch $@
 
-train: $(RUNTIME) ## train, test and report: make train EXP=ggcam_resnet50
-	@[ -n "$(EXP)" ] || { echo "Which experiment? make train EXP=<name>, e.g. EXP=ggcam_resnet50" >&2; $(GAZE) list >&2; exit 2; }
+known-experiment:
+	@[ -n "$(EXP)" ] && [ -f "$(HERE)experiments/$(EXP).yaml" ] || \
+		{ echo "make train EXP=<name>: no experiment is called '$(EXP)'. There are:" >&2; ls $(HERE)experiments | sed -n 's/\.yaml$$//p' >&2; exit 2; }
+
+train: known-experiment $(RUNTIME) ## train, test and report: make train EXP=ggcam_resnet50
 	$(GAZE) train $(LAYERS) $(ARGS)
 
 test-model: $(RUNTIME) ## test a finished run again: make test-model RUN=runs/<experiment>/<run id> [CKPT=best|last]
 	@[ -n "$(RUN)" ] || { echo "Which run? make test-model RUN=runs/<experiment>/<run id>" >&2; ls -d runs/*/* >&2; exit 2; }
-	$(GAZE) test --run $(RUN) --ckpt $(CKPT) $(ARGS)
+	$(GAZE) test --run '$(RUN)' --ckpt $(CKPT) $(ARGS)
 
 predict: $(RUNTIME) ## predict a folder of films: make predict RUN=runs/... IMAGES=folder
 	@[ -n "$(RUN)" ] && [ -n "$(IMAGES)" ] || { echo "make predict RUN=runs/<experiment>/<run id> IMAGES=<folder of PNG or JPG films>" >&2; exit 2; }
-	$(GAZE) predict --run $(RUN) --ckpt $(CKPT) --images $(IMAGES) $(ARGS)
+	$(GAZE) predict --run '$(RUN)' --ckpt $(CKPT) --images '$(IMAGES)' $(ARGS)
+
+preview: $(RUNTIME) ## draw films with fixations and maps: make preview DATA=reflacx DATA_ROOT=/data ARGS="--cases 4"
+	$(GAZE) preview --config data/$(DATA) $(if $(DATA_ROOT),'--data.init_args.root=$(DATA_ROOT)') $(ARGS)
 
 phantom: $(RUNTIME) ## write the synthetic data set somewhere: make phantom ROOT=/tmp/phantom ARGS="--knobs.n_train 20"
-	$(GAZE) phantom --root $(ROOT) $(ARGS)
+	$(GAZE) phantom --root '$(ROOT)' $(ARGS)
 
 list: $(RUNTIME) ## the experiments and layers
 	@$(GAZE) list
@@ -94,3 +110,6 @@ bench: $(DEV) ## benchmarks, each with a correctness check inside
 clean: ## remove caches of tools (never runs, data or the environment)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+%:
+	@echo "no target is called '$@'. There are: $$(grep -hoE '^[a-z-]+:.*## ' $(HERE)Makefile | cut -d: -f1 | tr '\n' ' ')" >&2; exit 2

@@ -53,7 +53,7 @@ LIMIT = "product alone"
 def fixations(side: int, n: int) -> Array:
     """Return x, y, weight, sigma_x, sigma_y ``[5, n]`` in cells; sigmas spread around the paper's."""
     rng = np.random.default_rng(0)
-    sigma = scaled_sigma(side) * rng.uniform(0.8, 1.25, (2, n))
+    sigma = scaled_sigma(side, side) * rng.uniform(0.8, 1.25, (2, n))
     return np.concatenate([rng.uniform(0, side, (2, n)), rng.gamma(2.0, 0.15, (1, n)), sigma])
 
 

@@ -56,7 +56,8 @@ class GazeDataModule(LightningDataModule):
         cache_dir: folder of the resized films; None: a temporary one, gone after the run.
         gaze_source: gaze of training samples: their own, another patient's (``shuffled``) or the mean map (``mean``).
             Evaluation always uses the own gaze.
-        gaze_weight: what a fixation counts for: its ``duration``, or one (``count``).
+        gaze_weight: what a fixation counts for: its ``duration``, or one (``count``), or its duration spread over its
+            Gaussian (``density``: narrow ones are higher).
         augmentation: ``none``, ``light``, ``strong``, or the ranges themselves.
         seed: of order, augmentation and shuffled gaze.
         missing: whether films that are missing or unreadable are an error, or their readings are dropped and counted.
@@ -104,6 +105,8 @@ class GazeDataModule(LightningDataModule):
         self.missing: Missing = missing
         self.readings: pd.DataFrame
         """The readings in use, with the part of the split in the column ``split``; exists after `setup`."""
+        self.excluded: dict[str, dict[str, int]]
+        """Readings, and gaze points and outlines, that were left out: reason -> number; exists after `setup`."""
         self._table: ReadingTable | None = None
         self._datasets: dict[str, GazeDataset] = {}
 
@@ -149,7 +152,9 @@ class GazeDataModule(LightningDataModule):
         for sample_id in self.readings["sample_id"]:
             if sample_id in self._table.fixations:
                 gaze = self._table.fixations[sample_id]
-                digest.update(np.stack([gaze.x, gaze.y, gaze.duration, gaze.sigma_x, gaze.sigma_y]).tobytes())
+                values = [gaze.x, gaze.y, gaze.duration, gaze.sigma_x, gaze.sigma_y, gaze.start]
+                digest.update(np.stack(values).tobytes())
+                digest.update(b"" if gaze.visible is None else gaze.visible.tobytes())
         return digest.hexdigest()[:16]
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -219,9 +224,11 @@ class GazeDataModule(LightningDataModule):
             assert_disjoint(table.frame, parts)
             rank_zero_info(f"Split {self.split}: {split_summary(table.frame, parts)}.")
         self._removed = +removed
+        self.excluded = {"readings": dict(self._removed), "gaze and outlines": dict(table.excluded_points)}
         if self._cache.constant:
             rank_zero_warn(f"{len(self._cache.constant)} films have the same value everywhere: nothing to see there.")
         self.readings = table.frame.assign(split=parts)[usable].reset_index(drop=True)
+        _warn_of_unknown_classes(table, parts)
         rank_zero_info(summary(table, parts, usable, self._removed))
         for name in ("train", "validate", "test", "predict"):
             chosen = usable & (parts == ("test" if name == "predict" else name))
@@ -253,6 +260,7 @@ class GazeDataModule(LightningDataModule):
             labels=None if table.labels is None else table.labels[rows],
             regions=None if train or not table.regions else [table.regions.get(name, ()) for name in ids],
             n_classes=len(self.class_names),
+            mask_kinds={region.kind for regions in table.regions.values() for region in regions},
             with_visible=any(own.visible is not None for own in table.fixations.values()),
             augmenter=augmenter,
         )
@@ -283,3 +291,12 @@ class GazeDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),  # loading draws nothing from the global generator
             persistent_workers=self.num_workers > 0,
         )
+
+
+def _warn_of_unknown_classes(table: ReadingTable, parts: npt.NDArray[np.str_]) -> None:
+    """Name the classes of which nothing is known in the training part."""
+    if table.labels is not None and table.label_type == "multi" and (parts == "train").any():
+        unknown = np.isnan(table.labels[parts == "train"]).all(axis=0)
+        if unknown.any():
+            names = ", ".join(np.array(table.class_names)[unknown])
+            rank_zero_warn(f"No training reading has a known value of {names}: nothing is learnt of it.")

@@ -15,12 +15,13 @@ from numpy.lib import format as npy
 from rich.progress import track
 
 from data_modules.errors import DataError
-from data_modules.images import FittedFilm, read_film
+from data_modules.images import FittedFilm, decoder_messages, read_film
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise it when `read_film` changes its result: older caches are then left alone and new ones built."""
 
 _CHUNK = 64
+_DAMAGE = ("corrupt jpeg data", "premature end", "tiff_error")
 
 
 class FilmCache:
@@ -171,16 +172,33 @@ def _build(
 def _read_all(
     films: Sequence[Path], stated: Sequence[tuple[int, int]], canvas: tuple[int, int]
 ) -> Iterator[FittedFilm | DataError]:
-    def read(job: tuple[Path, tuple[int, int]]) -> FittedFilm | DataError:
-        try:
-            return read_film(job[0], canvas, job[1])
-        except DataError as error:
-            return error
-
-    jobs = list(zip(films, stated, strict=True))
+    jobs = [(path, canvas, size) for path, size in zip(films, stated, strict=True)]
     with ThreadPoolExecutor(max_workers=_cores()) as pool:
         for start in range(0, len(jobs), _CHUNK):  # in pieces, so that finished films do not pile up in memory
-            yield from pool.map(read, jobs[start : start + _CHUNK])
+            chunk = jobs[start : start + _CHUNK]
+            with decoder_messages() as messages:
+                results = list(pool.map(_read, chunk))
+            # the messages name no film: where there are any, the films are read again one by one
+            yield from map(_read_watched, chunk) if _damaged(messages) else results
+
+
+def _read_watched(job: tuple[Path, tuple[int, int], tuple[int, int]]) -> FittedFilm | DataError:
+    with decoder_messages() as messages:
+        result = _read(job)
+    if _damaged(messages) and not isinstance(result, DataError):
+        return DataError("The image is damaged inside (the decoder complains); copy or download it again.")
+    return result
+
+
+def _damaged(messages: Sequence[str]) -> bool:
+    return any(sign in message.lower() for message in messages for sign in _DAMAGE)
+
+
+def _read(job: tuple[Path, tuple[int, int], tuple[int, int]]) -> FittedFilm | DataError:
+    try:
+        return read_film(*job)
+    except DataError as error:
+        return error
 
 
 def _refuse(failed: dict[int, str], names: Sequence[str]) -> None:

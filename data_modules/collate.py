@@ -38,6 +38,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         batch["visible"] = _padded([sample["visible"] for sample in samples], longest)
     if "lesion_mask" in samples[0]:
         batch["lesion_mask"] = torch.from_numpy(np.stack([sample["lesion_mask"] for sample in samples]))
+    if "anatomy_mask" in samples[0]:
         batch["anatomy_mask"] = torch.from_numpy(np.stack([sample["anatomy_mask"] for sample in samples]))
     return batch
 

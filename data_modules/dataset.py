@@ -1,7 +1,7 @@
 """One reading as arrays."""
 
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Collection, Sequence
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from data_modules.gaze_sources import GazeWeight
 from data_modules.geometry import FilmFit
 from data_modules.readings import Region
 from gaze_lightning.gaze import Fixations
+
+MaskKind = Literal["lesion", "anatomy"]
 
 _REACH = 3.0  # a point further than this many sigmas outside the image is left out: it shows nothing
 
@@ -45,6 +47,8 @@ class GazeDataset(Dataset[Sample]):
     Points whose centre lies outside the image are kept as long as their Gaussian reaches into it (3 sigma), so that a
     map rendered from moved points is the moved map; readings without any point or weight have no gaze.
 
+    Masks are rasterised when a sample is first asked for and kept, one bit per pixel, for the epochs after it.
+
     Args:
         sample_ids: one opaque string per reading.
         subjects: patient of each reading.
@@ -56,8 +60,12 @@ class GazeDataset(Dataset[Sample]):
         labels: int64 ``[n]``, float32 ``[n, K]``, or None.
         regions: outlines of each reading, or None to make no masks.
         n_classes: number of classes, for the masks.
+        mask_kinds: kinds of masks that samples carry (empty ones where a sample has none of the kind).
         with_visible: whether samples carry visible rectangles.
         augmenter: for training.
+
+    Raises:
+        ValueError: if there are an augmenter and regions: masks would not move with the film.
     """
 
     def __init__(
@@ -72,9 +80,12 @@ class GazeDataset(Dataset[Sample]):
         labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None = None,
         regions: Sequence[Sequence[Region]] | None = None,
         n_classes: int = 0,
+        mask_kinds: Collection[MaskKind] = ("lesion", "anatomy"),
         with_visible: bool = False,
         augmenter: Augmenter | None = None,
     ) -> None:
+        if augmenter is not None and regions is not None:
+            raise ValueError("masks do not follow augmented films: give an augmenter or regions, not both")
         self.sample_ids = list(sample_ids)
         self.subjects = list(subjects)
         self.films = films
@@ -85,6 +96,8 @@ class GazeDataset(Dataset[Sample]):
         self.labels = labels
         self.regions = regions
         self.n_classes = n_classes
+        self.mask_kinds = mask_kinds
+        self._masks: dict[tuple[int, MaskKind], dict[int, npt.NDArray[np.uint8]]] = {}
         self.with_visible = with_visible
         self.augmenter = augmenter
 
@@ -118,8 +131,10 @@ class GazeDataset(Dataset[Sample]):
             shown = np.tile([0.0, 0.0, width, height], (len(gaze), 1)) if gaze.visible is None else gaze.visible
             sample["visible"] = shown.astype(np.float32)
         if self.regions is not None:
-            sample["lesion_mask"] = self._masks(self.regions[index], "lesion", fit)
-            sample["anatomy_mask"] = self._masks(self.regions[index], "anatomy", fit)
+            if "lesion" in self.mask_kinds:
+                sample["lesion_mask"] = self._mask(index, self.regions[index], "lesion", fit)
+            if "anatomy" in self.mask_kinds:
+                sample["anatomy_mask"] = self._mask(index, self.regions[index], "anatomy", fit)
         return sample
 
     def _reaches_image(self, gaze: Fixations) -> npt.NDArray[np.bool_]:
@@ -130,9 +145,15 @@ class GazeDataset(Dataset[Sample]):
         )
         return reaches
 
-    def _masks(self, regions: Sequence[Region], kind: str, fit: FilmFit) -> npt.NDArray[np.bool_]:
+    def _mask(self, index: int, regions: Sequence[Region], kind: MaskKind, fit: FilmFit) -> npt.NDArray[np.bool_]:
+        """The mask of one kind, bool ``[K, H, W]``: the regions of a class united."""
         masks = np.zeros((self.n_classes, *self.image_size), dtype=bool)
+        if (index, kind) in self._masks:
+            for class_index, bits in self._masks[index, kind].items():
+                masks[class_index] = np.unpackbits(bits, count=masks[0].size).reshape(self.image_size)
+            return masks
         for region in regions:
             if region.kind == kind:
                 masks[region.class_index] |= region.mask(fit.scale, fit.offset_x, fit.offset_y, self.image_size)
+        self._masks[index, kind] = {k: np.packbits(mask) for k, mask in enumerate(masks) if mask.any()}
         return masks

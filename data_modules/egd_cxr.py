@@ -8,6 +8,7 @@ from data_modules.gaze_sources import GazeSource, GazeWeight
 from data_modules.readings import ReadingTable
 from data_modules.sources import (
     EGD_CLASSES,
+    EgdSigma,
     FilmIndex,
     Missing,
     PointSource,
@@ -27,7 +28,8 @@ class EyeGazeDataModule(GazeDataModule):
         root: folder that holds ``physionet.org/files``, or EGD-CXR's own folder.
         films_root: MIMIC-CXR-JPG's own folder, if it does not lie below ``root``.
         point_source: ``fixations``, or ``raw_samples`` (60 Hz; the setting of GG-CAM).
-        sigma_px: standard deviation of the Gaussian per point, film pixels; None: 75.5 px on 3,072 lines.
+        sigma: standard deviation of the Gaussian per point: ``ggcam`` (2.5 % of the height of the film padded to 6:5),
+            ``egd`` (150 px, the data set's authors), or film pixels.
         image_size: (H, W), pixels.
         saliency_size: (h, w), cells.
         batch_size: in training, per process.
@@ -51,7 +53,7 @@ class EyeGazeDataModule(GazeDataModule):
         root: str | None = None,
         films_root: str | None = None,
         point_source: PointSource = "fixations",
-        sigma_px: float | None = None,
+        sigma: EgdSigma = "ggcam",
         image_size: tuple[int, int] = (224, 224),
         saliency_size: tuple[int, int] = (56, 56),
         batch_size: int = 16,
@@ -89,7 +91,7 @@ class EyeGazeDataModule(GazeDataModule):
         self.root = None if root is None else Path(root)
         self.films_root = None if films_root is None else Path(films_root)
         self.point_source: PointSource = point_source
-        self.sigma_px = sigma_px
+        self.sigma: EgdSigma = sigma
         self.lesion_root: Path | None = None
 
     def read_table(self) -> ReadingTable:
@@ -102,7 +104,7 @@ class EyeGazeDataModule(GazeDataModule):
             locate_egd_cxr(self.root, point_source=self.point_source),
             FilmIndex(locate_mimic_cxr_jpg(self.root, self.films_root)),
             point_source=self.point_source,
-            sigma_px=self.sigma_px,
+            sigma=self.sigma,
             missing=self.missing,
             lesion_root=self.lesion_root,
         )

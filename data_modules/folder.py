@@ -63,4 +63,4 @@ class FolderDataModule(GazeDataModule):
         Raises:
             DataError: if the folder does not exist or holds no film.
         """
-        return read_folder(self.root)
+        return read_folder(self.root, missing=self.missing)

@@ -10,7 +10,7 @@ from data_modules.errors import DataError
 from gaze_lightning.gaze import Fixations, render_saliency
 
 GazeSource = Literal["own", "shuffled", "mean"]
-GazeWeight = Literal["duration", "count"]
+GazeWeight = Literal["duration", "count", "density"]
 
 _NEGLIGIBLE = 1e-4  # cells of the mean map below this share of its maximum are left out
 

@@ -1,6 +1,11 @@
 """Reading one film from a JPEG or PNG file."""
 
 import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +16,6 @@ from PIL import Image, UnidentifiedImageError
 
 from data_modules.errors import DataError
 from data_modules.geometry import FilmFit, area_resample
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Suffixes of the formats that `read_film` understands; lower case."""
 
 _TAIL = 4096  # bytes at the end of a file in which its end marker must lie
 
@@ -76,6 +78,42 @@ def read_film(path: Path, canvas: tuple[int, int], stated: tuple[int, int] = (0,
         fitted = (fitted - low * inside) * np.float32(255.0 / ((high - low) or 1.0))
     pixels = np.clip(np.rint(fitted), 0, 255).astype(np.uint8)
     return FittedFilm(pixels, height, width, constant=low == high)
+
+
+def image_size(path: Path) -> tuple[int, int] | str:
+    """Return (height, width) in pixels from the file's header, or what is wrong."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        return "no such file"
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        return "not a readable image"
+
+
+@contextmanager
+def decoder_messages() -> Iterator[list[str]]:
+    """Collect what image decoders print: their only word about damage in the middle of a file.
+
+    They write to file descriptor 2 of the process, past Python; it is led into a file meanwhile.
+
+    Yields:
+        A list that holds the text after the block.
+    """
+    texts: list[str] = []
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield texts
+            finally:
+                os.dup2(kept, 2)
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+    finally:
+        os.close(kept)
 
 
 def _read_bytes(path: Path) -> bytes:

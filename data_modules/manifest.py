@@ -24,20 +24,21 @@ class ManifestDataModule(GazeDataModule):
         fixations_csv: one row per fixation; relative to ``root``.
         image_column: column with the image's path below ``root``.
         subject_column: column with the patient; None: every image is a patient of its own.
-        split_column: column with train, validate or test, for split: official.
+        split_column: column with train, validate or test; then ``split`` is official.
         label_columns: one column per class, 1 / 0 / blank.
         class_column: one column with the name of the class.
         class_names: the names in ``class_column``, in the order wanted.
         fixation_columns: the layout of ``fixations_csv``.
         readers: one sample per image and reader (``separate``), or per image (``merged``).
-        sigma_px: standard deviation of the Gaussian per fixation, image pixels; None: 75.5 px on 3,072 lines.
+        sigma_px: standard deviation of the Gaussian per fixation, image pixels; None: 2.5 % of the padded height
+            (`gaze_lightning.gaze.scaled_sigma`).
         open_data: true if the films may leave this machine (openly licensed).
         image_size: (H, W), pixels.
         saliency_size: (h, w), cells.
         batch_size: in training, per process.
         eval_batch_size: in evaluation, per process.
         num_workers: loading processes.
-        split: the patient split.
+        split: the patient split; None: ``official`` with ``split_column``, ``stratified`` without.
         split_seed: of the stratified split.
         split_file: of the file split.
         cache_dir: folder of the resized films.
@@ -70,7 +71,7 @@ class ManifestDataModule(GazeDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 32,
         num_workers: int = 0,
-        split: SplitKind = "stratified",
+        split: SplitKind | None = None,
         split_seed: int = 0,
         split_file: str | None = None,
         cache_dir: str = "./data/cache",
@@ -82,6 +83,8 @@ class ManifestDataModule(GazeDataModule):
     ) -> None:
         if class_column is not None and not class_names:
             raise ValueError("class_column needs class_names: the names that occur in it, in the order wanted")
+        if split_column is not None and split not in (None, "official"):
+            raise ValueError(f"split_column is read for split: official only, not for split: {split}; leave one out")
         super().__init__(
             class_names=list(class_names or label_columns or []),
             label_type="multi" if class_column is None else "single",
@@ -91,7 +94,7 @@ class ManifestDataModule(GazeDataModule):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             num_workers=num_workers,
-            split=split,
+            split=split or ("stratified" if split_column is None else "official"),
             split_seed=split_seed,
             split_file=split_file,
             cache_dir=cache_dir,

@@ -9,7 +9,7 @@ from data_modules.egd_cxr import EyeGazeDataModule
 from data_modules.gaze_sources import GazeSource, GazeWeight
 from data_modules.phantom.knobs import PhantomKnobs
 from data_modules.phantom.write import is_complete, write_phantom
-from data_modules.sources import Missing, PointSource
+from data_modules.sources import EgdSigma, Missing, PointSource
 from data_modules.split import SplitKind
 
 
@@ -35,7 +35,8 @@ class PhantomDataModule(EyeGazeDataModule):
         missing_gaze: share of films without gaze.
         shortcut: share of training films whose class a bright tag gives away.
         point_source: ``fixations``, or ``raw_samples``, which are then written as well (large).
-        sigma_px: standard deviation of the Gaussian per point, film pixels; None: 75.5 px on 3,072 lines.
+        sigma: standard deviation of the Gaussian per point: ``ggcam`` (2.5 % of the height of the film padded to 6:5),
+            ``egd`` (150 px, the data set's authors), or film pixels.
         image_size: (H, W), pixels.
         saliency_size: (h, w), cells.
         batch_size: in training, per process.
@@ -71,7 +72,7 @@ class PhantomDataModule(EyeGazeDataModule):
         missing_gaze: float = PhantomKnobs.missing_gaze,
         shortcut: float = PhantomKnobs.shortcut,
         point_source: PointSource = "fixations",
-        sigma_px: float | None = None,
+        sigma: EgdSigma = "ggcam",
         image_size: tuple[int, int] = (96, 80),
         saliency_size: tuple[int, int] = (48, 40),
         batch_size: int = 16,
@@ -90,7 +91,7 @@ class PhantomDataModule(EyeGazeDataModule):
         super().__init__(
             root=root,
             point_source=point_source,
-            sigma_px=sigma_px,
+            sigma=sigma,
             image_size=image_size,
             saliency_size=saliency_size,
             batch_size=batch_size,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data_modules.errors import DataError
 from gaze_lightning.gaze import Fixations
 
 LabelType = Literal["single", "multi"]
@@ -52,7 +53,9 @@ class ReadingTable:
         label_type: ``"single"`` (exclusive classes) or ``"multi"``.
         fixations: ``sample_id`` -> fixations in original film pixels; a reading without usable gaze is absent or empty.
         regions: ``sample_id`` -> lesion and anatomy outlines, where the source has them.
-        excluded: reason -> number of rows left out on the way, for the log.
+        excluded: reason -> number of readings left out on the way.
+        excluded_points: reason -> number of gaze points and outlines left out, and of readings kept without theirs.
+        notes: what else a person should know about the data, one line each, without ids.
     """
 
     frame: pd.DataFrame
@@ -62,3 +65,11 @@ class ReadingTable:
     fixations: Mapping[str, Fixations]
     regions: Mapping[str, Sequence[Region]] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
+    excluded_points: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a table in which two readings share an id: they would share gaze and outlines."""
+        twice = self.frame.loc[self.frame["sample_id"].duplicated(keep=False), "source_row"]
+        if len(twice):
+            raise DataError("Several readings have the same sample_id. Rename the images or readers:", list(twice))

@@ -15,6 +15,7 @@ from data_modules.sources import (
     read_reflacx,
 )
 from data_modules.split import SplitKind
+from gaze_lightning.gaze import REFLACX_SIGMA_DEGREES
 
 
 class ReflacxDataModule(GazeDataModule):
@@ -40,7 +41,7 @@ class ReflacxDataModule(GazeDataModule):
         split_file: of the file split.
         cache_dir: folder of the resized films.
         gaze_source: gaze of training samples.
-        gaze_weight: weight of a fixation.
+        gaze_weight: weight of a fixation; ``density`` makes the authors' maps.
         augmentation: of training films.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
@@ -55,7 +56,7 @@ class ReflacxDataModule(GazeDataModule):
         phases: list[int] | None = None,
         labels: list[str] | None = None,
         certainty_threshold: float = 3,
-        sigma_degrees: float = 1.0,
+        sigma_degrees: float = REFLACX_SIGMA_DEGREES,
         image_size: tuple[int, int] = (224, 224),
         saliency_size: tuple[int, int] = (56, 56),
         batch_size: int = 16,
@@ -66,7 +67,7 @@ class ReflacxDataModule(GazeDataModule):
         split_file: str | None = None,
         cache_dir: str = "./data/cache",
         gaze_source: GazeSource = "own",
-        gaze_weight: GazeWeight = "duration",
+        gaze_weight: GazeWeight = "density",
         augmentation: AugmentationName | Augmentation = "none",
         seed: int = 0,
         missing: Missing = "error",

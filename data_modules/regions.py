@@ -86,10 +86,10 @@ class MaskFileRegion:
         for path in self.paths:
             image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             if image is None:
-                raise DataError(f"a {self.kind} mask ({path.name}) cannot be read as an image: restore the file.")
+                raise DataError(f"the {self.kind} mask {path.name} cannot be read as an image: restore the file.")
             if image.shape != self.film_size:
                 raise DataError(
-                    f"a {self.kind} mask ({path.name}) has {image.shape[0]} rows and {image.shape[1]} columns but its "
+                    f"the {self.kind} mask {path.name} has {image.shape[0]} rows and {image.shape[1]} columns but its "
                     f"film has {self.film_size[0]} and {self.film_size[1]}: it would lie in the wrong place. Restore "
                     "the file that belongs to this film."
                 )

@@ -1,6 +1,7 @@
 """Splits: every patient is in one part only."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -8,9 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pytorch_lightning.utilities import rank_zero_warn
 
 from data_modules.errors import DataError
 from data_modules.readings import ReadingTable, Split
+from data_modules.sources.csv_tables import ROW, masked, read_csv, read_header
 
 SplitKind = Literal["official", "stratified", "file"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -61,17 +64,17 @@ def assign_split(table: ReadingTable, kind: SplitKind, seed: int = 0, file: Path
 
 
 def assert_disjoint(frame: pd.DataFrame, parts: Parts) -> None:
-    """Refuse a split in which a patient, or a film, is in two parts.
+    """Refuse a split in which a patient, or a film, is in two parts; links to one file are one film.
 
     Args:
-        frame: columns ``subject``, ``image_id``, ``source_row``.
+        frame: columns ``subject``, ``image_id``, ``image_path``, ``source_row``.
         parts: part of each row; empty ones do not count.
 
     Raises:
         DataError: with the rows concerned (never their ids).
     """
-    used = frame.assign(part=parts)[parts != ""]
-    for column, what in (("subject", "patients"), ("image_id", "films")):
+    used = frame.assign(part=parts, file=frame["image_path"].map(os.path.realpath))[parts != ""]
+    for column, what in (("subject", "patients"), ("image_id", "films"), ("file", "films")):
         spread = used.groupby(column)["part"].transform("nunique") > 1
         if spread.any():
             rows = used[spread].sort_values(column)
@@ -88,7 +91,7 @@ def assert_filled(parts: Parts, needed: tuple[Split, ...], removed: Mapping[str,
     Args:
         parts: part of each row.
         needed: the parts that must have readings.
-        removed: reason -> number of rows that filters left out before.
+        removed: reason -> number of readings that filters left out before.
 
     Raises:
         DataError: naming the empty parts and the filter that removed the most.
@@ -98,9 +101,9 @@ def assert_filled(parts: Parts, needed: tuple[Split, ...], removed: Mapping[str,
         return
     if any(removed.values()):
         reason, count = max(removed.items(), key=lambda item: item[1])
-        cause = f"The filter that removed the most: {reason} ({count} rows)."
+        cause = f"The filter that removed the most: {reason} ({count} readings)."
     else:
-        cause = "No filter removed any row: there are too few patients, or the split does not name this part."
+        cause = "No filter removed any reading: there are too few patients, or the split does not name this part."
     raise DataError(f"No reading is left in {' and '.join(empty)} ({len(parts)} readings in all). {cause}")
 
 
@@ -164,18 +167,25 @@ def _hash(seed: int, subject: str) -> str:
 def _from_file(frame: pd.DataFrame, file: Path) -> Parts:
     if not file.is_file():
         raise DataError(f"{file}: no such file. Set split_file to a CSV with columns sample_id (or subject) and split.")
-    given = pd.read_csv(file, dtype=str, keep_default_na=False)
-    key = next((name for name in ("sample_id", "subject") if name in given.columns), None)
-    if key is None or "split" not in given.columns:
+    header = read_header(file)
+    key = next((name for name in ("sample_id", "subject") if name in header), None)
+    if key is None or "split" not in header:
         raise DataError(
-            f"{file}: needs the columns sample_id (or subject) and split; it has {', '.join(given.columns)}."
+            f"{file}: needs the columns sample_id (or subject) and split; it has {masked(', '.join(header))}."
         )
+    given = read_csv(file, text=[key, "split"])
     unknown = given[~given["split"].isin(SPLITS)]
     if len(unknown):
-        rows = [f"line {index + 2}: {part!r}" for index, part in zip(unknown.index, unknown["split"], strict=True)]
+        rows = [f"row {row}: {masked(part)!r}" for row, part in zip(unknown[ROW], unknown["split"], strict=True)]
         raise DataError(f"{file}: split must be one of {', '.join(SPLITS)}.", rows)
     given = given.drop_duplicates([key, "split"])
     twice = given[given[key].duplicated(keep=False)]
     if len(twice):
-        raise DataError(f"{file}: {key}s stand in more than one part.", [f"line {index + 2}" for index in twice.index])
+        raise DataError(f"{file}: {key}s stand in more than one part.", [f"row {row}" for row in twice[ROW]])
+    strange = given.loc[~given[key].isin(frame[key]), ROW]
+    if len(strange) == len(given):
+        raise DataError(f"{file}: no {key} of this file is among the readings. Use the split file of these data.")
+    if len(strange):
+        shown = ", ".join(map(str, strange[:20])) + (", ..." if len(strange) > 20 else "")
+        rank_zero_warn(f"{file}: {len(strange)} {key}(s) match no reading and are without effect: rows {shown}.")
     return frame[key].map(dict(zip(given[key], given["split"], strict=True))).fillna("").to_numpy(dtype=str)

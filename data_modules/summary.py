@@ -10,13 +10,13 @@ from data_modules.split import SPLITS, Parts
 
 
 def summary(table: ReadingTable, parts: Parts, usable: npt.NDArray[np.bool_], removed: Mapping[str, int]) -> str:
-    """Readings, patients, gaze and classes of each part, as a few aligned lines without any id.
+    """Readings, patients, gaze and classes of each part, and what was left out: a few aligned lines without any id.
 
     Args:
         table: all readings.
         parts: part of each row, or empty.
         usable: rows in use.
-        removed: reason -> number of rows left out.
+        removed: reason -> number of readings left out.
     """
     classes = table.class_names if table.labels is not None else ()
     rows = [["", "readings", "patients", "with gaze", *classes]]
@@ -29,8 +29,12 @@ def summary(table: ReadingTable, parts: Parts, usable: npt.NDArray[np.bool_], re
             rows.append([part or "all", *(str(number) for number in numbers)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    if removed:
-        lines.append("left out: " + ", ".join(f"{reason} {count}" for reason, count in removed.items()))
+    without = sum(len(table.fixations.get(name, ())) == 0 for name in table.frame["sample_id"][usable])
+    lines.append(f"readings without gaze (kept): {without}")
+    for what, counts in (("readings", removed), ("gaze and outlines", table.excluded_points)):
+        if counts:
+            lines.append(f"{what} left out: " + ", ".join(f"{reason} {count}" for reason, count in counts.items()))
+    lines += table.notes
     return "Data\n" + "\n".join(f"  {line}" for line in lines)
 
 

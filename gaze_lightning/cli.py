@@ -16,7 +16,8 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 import callbacks
 import data_modules
 import gaze_lightning.tasks as tasks
-from gaze_lightning.run_folder import new_run_folder
+from data_modules.errors import DataError
+from gaze_lightning.run_folder import is_first_process, new_run_folder
 
 __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
 
@@ -35,6 +36,8 @@ def _keep(record: logging.LogRecord) -> bool:
     return not any(word in record.getMessage() for word in _UNWANTED)
 
 
+for _name in data_modules.__all__:  # short names on the command line are found among the classes imported so far
+    getattr(data_modules, _name)
 for _name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
     logging.getLogger(_name).addFilter(_keep)
 # Lightning 2.6.6 calls what torch 2.14 has deprecated; nothing a user can change
@@ -82,8 +85,7 @@ class GazeCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        for subcommand in ("validate", "test"):  # TestReport prints a table of its own
-            self._subcommand_parsers[subcommand].set_defaults({"verbose": False})
+        self._subcommand_parsers["test"].set_defaults({"verbose": False})  # TestReport prints a table of its own
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -143,6 +145,14 @@ class GazeCLI(LightningCLI):
         else:
             self.run_folder = Path(config.run_dir)
             self.run_folder.mkdir(parents=True, exist_ok=True)
+            if is_first_process() and (self.run_folder / "config.yaml").exists():
+                raise DataError(
+                    f"{self.run_folder} holds a run already, and runs are never overwritten: choose another --run_dir, "
+                    "or none for a fresh folder"
+                )
+            config.run_dir = None  # a run of its saved configuration gets a folder of its own
+        if config.trainer.accelerator == "auto" and not torch.cuda.is_available():
+            config.trainer.accelerator = "cpu"  # Apple's MPS has no float64, which maps and metrics are computed in
         config.trainer.default_root_dir = str(self.run_folder)
         if self.config.subcommand == "fit":
             config.checkpoint.dirpath = str(self.run_folder / "checkpoints")

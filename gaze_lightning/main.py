@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
+
 from gaze_lightning import __version__
 from gaze_lightning.layers import Layers, UnknownNameError, available, description, resolve
 from gaze_lightning.run_folder import checkpoint_of, new_run_folder
@@ -27,7 +29,11 @@ usage: gaze-lightning COMMAND [options]
   gaze-lightning train --config ggcam_resnet50
   gaze-lightning train --config ggcam_resnet50 --config data/reflacx --data.init_args.root /data
 """
-_LINKED = ("class_names", "label_type")
+_LINKED = {
+    "model.class_names": "the data tell it to the model; choose the classes there (data.init_args....)",
+    "model.label_type": "the data tell it to the model",
+    "data.seed": "one seed rules the run; set --seed_everything",
+}
 
 
 def _stop(message: str) -> NoReturn:
@@ -64,6 +70,8 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
     if not (run / "config.yaml").is_file():
         _stop(f"{run} is not the folder of a run: it has no config.yaml (RUN=runs/<experiment>/<run id>)")
     names, args = _take(args, "--ckpt")
+    layers, args = _take(args, "--config", "-c")
+    more = [argument for file in _resolved(layers).files for argument in ("--config", str(file))]
     try:
         checkpoint = checkpoint_of(run, *names)
     except FileNotFoundError as error:
@@ -71,7 +79,7 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
     head = ["--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
     if not any(arg.split("=")[0] == "--run_dir" for arg in args):
         head += ["--run_dir", str(new_run_folder(run / command))]
-    return head + args
+    return head[:2] + more + head[2:] + args
 
 
 def _resolved(names: list[str]) -> Layers:
@@ -84,10 +92,17 @@ def _resolved(names: list[str]) -> Layers:
 def _fit_arguments(args: list[str]) -> list[str]:
     names, rest = _take(args, "--config", "-c")
     layers = _resolved(names)
-    for arg in rest:
-        key = arg.partition("=")[0].lstrip("-").removeprefix("model.").removeprefix("init_args.")
-        if key in _LINKED and arg.startswith("--model."):
-            _stop(f"{arg}: {key} is told to the model by the data; set it there (--data.init_args....)")
+    given = [arg.partition("=")[0].lstrip("-").replace(".init_args", "") for arg in rest if arg.startswith("--")]
+    for file in layers.files:
+        content = yaml.safe_load(file.read_text()) or {}
+        for section in ("model", "data"):
+            options = content.get(section) if isinstance(content, dict) else None
+            given += [
+                f"{section}.{key}" for key in (options.get("init_args") or {} if isinstance(options, dict) else {})
+            ]
+    for key in given:
+        if key in _LINKED:
+            _stop(f"{key.replace('.', '.init_args.')} would be ignored: {_LINKED[key]}")
     _announce(layers)
     head = [argument for file in layers.files for argument in ("--config", str(file))]
     if layers.experiment:
@@ -140,6 +155,8 @@ def main(args: Sequence[str] | None = None) -> None:
             if runs and command in ("train", "fit"):
                 _stop("--run names a finished run: use it with validate, test or predict")
             images, rest = _take(rest, "--images") if command == "predict" else ([], rest)
+            if images and not runs:
+                _stop("predict --images needs the model of a run: --run runs/<experiment>/<run id>")
             rest = _of_run(command, Path(runs[-1]), rest) if runs else _fit_arguments(rest)
             from gaze_lightning.commands.run import run
 

@@ -23,15 +23,6 @@ class MakesCAMs(Protocol):
 
 
 @runtime_checkable
-class PredictsSaliency(Protocol):
-    """A task that predicts where a reader looks."""
-
-    def predict_saliency(self, batch: Batch) -> Tensor:
-        """Maps ``[B, 1, h, w]`` (float32, non-negative, each sums to 1)."""
-        ...
-
-
-@runtime_checkable
 class HasLossTerms(Protocol):
     """A task whose loss is a sum of named terms that a curriculum can switch on and off."""
 

@@ -8,7 +8,12 @@ from pathlib import Path
 _ENVIRONMENT = "GAZE_LIGHTNING_RUN_DIR"
 
 
-def new_run_folder(parent: Path, create: bool = True) -> Path:
+def is_first_process() -> bool:
+    """False in the processes that a run starts for its other devices."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def new_run_folder(parent: Path) -> Path:
     """Make a fresh folder ``<parent>/<date>-<time>-<four hex digits>`` that did not exist before.
 
     The first process of a run makes it and leaves its path in the environment, where the processes that it starts for
@@ -16,23 +21,28 @@ def new_run_folder(parent: Path, create: bool = True) -> Path:
 
     Args:
         parent: e.g. ``runs/ggcam_resnet50``.
-        create: make the folder now, or only name it.
 
     Returns:
         Path of the folder.
     """
     given = os.environ.get(_ENVIRONMENT)
-    if given and os.environ.get("LOCAL_RANK", "0") != "0":
+    if given and not is_first_process():
         return Path(given)
     while True:
         stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
         folder = parent / f"{stamp}-{secrets.token_hex(2)}"
         if not folder.exists():
             break
-    if create:
-        folder.mkdir(parents=True)
+    folder.mkdir(parents=True)
     os.environ[_ENVIRONMENT] = str(folder)
     return folder
+
+
+def remove_empty_run_folder() -> None:
+    """Remove the folder that `new_run_folder` made, if the run came to nothing before it wrote anything."""
+    folder = os.environ.get(_ENVIRONMENT)
+    if folder and is_first_process() and Path(folder).is_dir() and not any(Path(folder).iterdir()):
+        Path(folder).rmdir()
 
 
 def checkpoint_of(run: Path, name: str = "best") -> Path:

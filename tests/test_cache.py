@@ -9,6 +9,7 @@ import pytest
 from data_modules import cache as cache_module
 from data_modules.cache import open_cache
 from data_modules.errors import DataError
+from data_modules.images import decoder_messages
 
 CANVAS = (12, 10)
 
@@ -99,6 +100,39 @@ def test_all_unreadable_films_are_named_by_their_row_and_by_nothing_else(tmp_pat
     assert "table.csv row 3: The image is empty" in str(error.value)
     assert "table.csv row 6: The image is missing" in str(error.value)
     assert "10000001" not in str(error.value)
+
+
+def damaged_films(folder):
+    """Five JPEGs; the bytes in the middle of number 1 and of number 3 are zero, their ends are whole."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    paths = [folder / f"film {i}.jpg" for i in range(5)]
+    for path in paths:
+        cv2.imwrite(str(path), cv2.GaussianBlur(generator.integers(0, 255, (160, 130), dtype=np.uint8), (0, 0), 2))
+    for index in (1, 3):
+        data = bytearray(paths[index].read_bytes())
+        third = len(data) // 3
+        data[third : 2 * third] = bytes(third)
+        paths[index].write_bytes(data)
+        assert cv2.imread(str(paths[index])) is not None, "the fault that must not slip through"
+    return paths
+
+
+def test_films_damaged_in_the_middle_are_unreadable_although_they_decode(tmp_path, capfd):
+    paths = damaged_films(tmp_path / "films")
+    capfd.readouterr()
+    with pytest.raises(DataError, match=r"2 of 5 films.*\n.*row 3: The image is damaged.*\n.*row 5: The"):
+        build(paths, tmp_path / "cache")
+    assert list(build(paths, tmp_path / "cache", "drop").unreadable) == [1, 3]
+    os.write(2, b"standard error works again")
+    assert capfd.readouterr().err == "standard error works again"
+
+
+def test_standard_error_is_restored_after_an_error(capfd):
+    with pytest.raises(KeyboardInterrupt), decoder_messages():
+        raise KeyboardInterrupt
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
 
 
 def test_policy_drop_records_them_and_policy_error_still_refuses(tmp_path):

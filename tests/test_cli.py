@@ -1,6 +1,7 @@
 """The command line as a user meets it, in-process."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import cv2
 import pandas as pd
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 
 from gaze_lightning.main import main
 
@@ -16,7 +19,7 @@ _SMALL = [
     "--model.init_args.backbone=test_resnet.r160_in1k",
     "--model.init_args.output_stride=32",
     "--trainer.limit_train_batches=2",
-    "--trainer.max_epochs=2",
+    "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
 ]
@@ -105,7 +108,7 @@ def test_resolved_configuration_holds_what_was_asked_for(finished_run):
 
 
 def test_resolved_configuration_runs_again_in_a_folder_of_its_own(finished_run, tmp_path):
-    main(["fit", "--config", str(finished_run / "config.yaml"), f"--runs={tmp_path}", "--run_dir=null"])
+    main(["fit", "--config", str(finished_run / "config.yaml"), f"--runs={tmp_path}"])
     (again,) = (tmp_path / "ggcam_resnet50").iterdir()
     assert (again / "checkpoints" / "best.ckpt").is_file()
 
@@ -123,7 +126,8 @@ def test_command_line_wins_over_the_checkpoint_and_says_so(finished_run, tmp_pat
         (["--data.init_args.batchsize=2"], "batchsize"),
         (["--trainer.max_epoch=2"], "max_epoch"),
         (["--model.init_args.lr=fast"], "fast"),
-        (["--model.init_args.class_names=[a,b]"], "told to the model by the data"),
+        (["--model.init_args.class_names=[a,b]"], "would be ignored"),
+        (["--data.init_args.seed=3"], "--seed_everything"),
     ],
 )
 def test_misspelt_or_unusable_key_never_runs(tiny, tmp_path, capsys, extra, message):
@@ -151,9 +155,14 @@ def test_unknown_name_is_refused_before_torch_is_imported():
 
 
 @pytest.mark.parametrize("name", ["egd_cxr", "reflacx"])
-def test_missing_root_names_what_was_looked_for_and_the_variable_to_set(tiny, tmp_path, name):
-    with pytest.raises(ValueError, match="DATA_ROOT"):
+def test_missing_root_names_what_was_looked_for_and_the_variable_to_set(tiny, tmp_path, capsys, name):
+    with pytest.raises(SystemExit) as stop:
         main(["fit", *tiny("baseline_resnet18", f"data/{name}", "setting/demo", root=tmp_path), f"--runs={tmp_path}"])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "DATA_ROOT" in message
+    assert str(tmp_path) in message
+    assert not list(tmp_path.glob("baseline_resnet18/*"))
 
 
 @pytest.mark.parametrize("name", ["egd_cxr", "reflacx"])
@@ -174,3 +183,52 @@ def test_phantom_is_written_anywhere_with_any_knob(tmp_path):
     sizes = ["--knobs.n_train=3", "--knobs.n_validate=3", "--knobs.n_test=3", "--knobs.height=96", "--knobs.width=80"]
     main(["phantom", f"--root={tmp_path / 'my phantom'}", *sizes, "--workers=1"])
     assert len(list((tmp_path / "my phantom").glob("physionet.org/files/mimic-cxr-jpg/**/*.jpg"))) >= 9
+
+
+def test_a_run_is_never_overwritten(finished_run, tiny, capsys):
+    before = (finished_run / "results.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *tiny("baseline_resnet18"), f"--run_dir={finished_run}"])
+    assert stop.value.code == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert (finished_run / "results.json").read_bytes() == before
+
+
+def test_linked_key_in_a_file_is_refused_too(tiny, tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model:\n  init_args:\n    label_type: multi\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *tiny("baseline_resnet18"), f"--config={mine}", f"--runs={tmp_path}"])
+    assert stop.value.code == 2
+    assert "label_type would be ignored" in capsys.readouterr().err
+
+
+def test_validate_prints_its_numbers(finished_run, capsys):
+    main(["validate", "--run", str(finished_run), "--trainer.enable_progress_bar=false"])
+    assert "val/auroc_macro" in capsys.readouterr().out
+
+
+def test_layers_can_be_added_to_a_finished_run(finished_run, tmp_path):
+    main(["validate", "--run", str(finished_run), "--config", "trainer/cpu", f"--run_dir={tmp_path / 'again'}"])
+    assert (tmp_path / "again" / "config.yaml").is_file()
+
+
+def test_predicting_a_folder_without_a_run_says_what_is_missing(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--images", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "--run" in capsys.readouterr().err
+
+
+def test_pretrained_file_is_accounted_for_on_the_console_and_zero_matches_stop_the_run(tiny, tmp_path, caplog):
+    net = timm.create_model("test_resnet.r160_in1k", in_chans=1, num_classes=0)
+    weights = net.state_dict()
+    weights.pop(next(iter(weights)))
+    save_file(weights, tmp_path / "backbone.safetensors")
+    pretrained = f"--model.init_args.pretrained={tmp_path / 'backbone.safetensors'}"
+    caplog.set_level(logging.INFO)
+    main(["fit", *tiny("baseline_resnet18"), pretrained, f"--run_dir={tmp_path / 'run'}"])
+    assert f"Pretrained weights: {len(weights)} matched; 1 missing" in caplog.text
+    save_file({"nothing.like.it": weights[next(iter(weights))]}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="another architecture"):
+        main(["fit", *tiny("baseline_resnet18"), pretrained.replace("backbone.s", "other.s"), f"--runs={tmp_path}"])

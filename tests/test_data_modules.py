@@ -1,5 +1,9 @@
 import logging
 import pickle
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +17,7 @@ import data_modules
 from data_modules import EyeGazeDataModule, FolderDataModule, ManifestDataModule, PhantomDataModule, ReflacxDataModule
 from data_modules.errors import DataError
 from tests.made_up_table import MadeUpDataModule, make_table
+from tests.trees import Egd, MadeUpFilm, Mimic, write_image
 
 
 @pytest.fixture
@@ -147,7 +152,7 @@ def test_too_few_readings_for_a_batch_is_a_clear_error(made_up):
 def test_an_empty_part_names_the_filter(made_up):
     module = made_up()
     module.table.frame["split"] = "train"
-    with pytest.raises(DataError, match=r"validate.*made up \(3 rows\)"):
+    with pytest.raises(DataError, match=r"validate.*made up \(3 readings\)"):
         module.setup("fit")
 
 
@@ -165,6 +170,92 @@ def test_unreadable_films_stop_the_run_or_are_dropped_and_counted(made_up, tmp_p
     assert "films that cannot be read 1" in caplog.text
     assert "s5" not in module.readings["sample_id"].tolist()
     assert len(module.readings) == 39
+
+
+def test_what_was_left_out_is_told_apart_printed_and_kept(tmp_path, caplog):
+    table = replace(make_table(tmp_path / "films"), excluded_points={"fixations off the film": 700})
+    table.frame["split"] = table.frame["split"].replace("validate", "train")
+    module = MadeUpDataModule(table, tmp_path / "cache")
+    module.prepare_data()
+    with (
+        caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"),
+        pytest.raises(DataError, match=r"validate.*removed the most: made up \(3 readings\)"),
+    ):
+        module.setup("fit")
+    assert "readings left out: made up 3\n" in caplog.text
+    assert "gaze and outlines left out: fixations off the film 700\n" in caplog.text
+    assert "readings without gaze (kept): 8\n" in caplog.text
+    assert module.excluded == {"readings": {"made up": 3}, "gaze and outlines": {"fixations off the film": 700}}
+
+
+def test_a_class_that_training_knows_nothing_of_is_named(tmp_path):
+    table = make_table(tmp_path / "films", label_type="multi")
+    table.labels[table.frame["split"] == "train", 1] = np.nan
+    module = MadeUpDataModule(table, tmp_path / "cache")
+    module.prepare_data()
+    with pytest.warns(UserWarning, match="No training reading has a known value of b:"):
+        module.setup("fit")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="No training reading")
+        module.setup("test")
+
+
+def test_two_readings_of_one_id_are_refused(tmp_path):
+    table = make_table(tmp_path / "films", 4)
+    with pytest.raises(DataError, match="same sample_id") as caught:
+        replace(table, frame=table.frame.assign(sample_id=["a", "b", "a", "c"]))
+    assert caught.value.rows == ("made_up.csv row 2", "made_up.csv row 4")
+
+
+def test_a_split_column_is_the_official_split_or_refused():
+    assert ManifestDataModule(split_column="part").split == "official"
+    assert ManifestDataModule(split_column="part", split="official").split == "official"
+    assert ManifestDataModule().split == "stratified"
+    assert ManifestDataModule(split="file").split == "file"
+    with pytest.raises(ValueError, match="split_column"):
+        ManifestDataModule(split_column="part", split="stratified")
+
+
+def eye_gaze(folder, **options):
+    films = [MadeUpFilm(n, split=("train", "validate", "test")[n % 3]) for n in range(6)]
+    egd, mimic = Egd(), Mimic(films)
+    for n, film in enumerate(films):
+        egd.film(film, ("Normal", "CHF", "pneumonia")[n % 2])
+        egd.look(film.dicom_id, 10, 20)
+    egd.write(folder)
+    paths = [mimic.write(folder) / film.path for film in films]
+    options = {"split": "official", "image_size": (48, 40), "cache_dir": str(folder / "cache")} | options
+    return EyeGazeDataModule(str(folder), **options), paths
+
+
+def test_films_of_another_size_and_damaged_films_stop_eye_gaze_and_can_be_dropped(tmp_path):
+    module, paths = eye_gaze(tmp_path)
+    write_image(paths[1], 50, 60)
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+    with pytest.raises(DataError, match="2 of 6 films cannot be used") as caught:
+        module.prepare_data()
+    first, second = caught.value.rows
+    assert first.startswith(
+        "master_sheet.csv row 3: The image has 50 x 60 pixels (height x width), its table states 60"
+    )
+    assert second.startswith("master_sheet.csv row 5: The image")
+    assert "10000001" not in str(caught.value)
+    write_image(paths[1], 60, 50)
+    module, paths = eye_gaze(tmp_path, missing="drop")
+    write_image(paths[1], 50, 60)
+    module.prepare_data()
+    module.setup("fit")
+    assert module.excluded["readings"] == {"films that cannot be read": 1}
+    assert len(module.readings) == 5
+
+
+def test_when_all_films_are_missing_the_error_says_so(tmp_path):
+    module, paths = eye_gaze(tmp_path, missing="drop")
+    for path in paths:
+        path.unlink()
+    module.prepare_data()
+    with pytest.raises(DataError, match=r"No reading is left.*films missing on disk \(6 readings\)"):
+        module.setup("fit")
 
 
 def test_the_summary_counts_and_shows_no_id(made_up, caplog):
@@ -191,6 +282,10 @@ def test_constant_films_are_reported(made_up, tmp_path):
         module.setup("fit")
 
 
+def change_gaze(table, **values):
+    table.fixations["s1"] = replace(table.fixations["s1"], **values)
+
+
 def test_the_fingerprint_changes_with_labels_and_gaze(made_up):
     def fingerprint(change=None):
         module = made_up()
@@ -203,6 +298,8 @@ def test_the_fingerprint_changes_with_labels_and_gaze(made_up):
     assert base == fingerprint()
     assert base != fingerprint(lambda table: table.labels.__setitem__(0, 1))
     assert base != fingerprint(lambda table: table.fixations.pop("s1"))
+    assert base != fingerprint(lambda table: change_gaze(table, start=np.ones(1)))
+    assert base != fingerprint(lambda table: change_gaze(table, visible=np.array([[0.0, 0, 9, 9]])))
 
 
 def test_the_dataset_can_be_sent_to_a_spawned_worker(made_up):
@@ -222,6 +319,21 @@ def test_every_data_module_is_built_from_plain_values_without_touching_the_disk(
     assert isinstance(module.class_names, list)
     assert module.label_type in ("single", "multi")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_public_name_is_there():
+    assert set(data_modules._HOME) == set(data_modules.__all__)
+    assert all(getattr(data_modules, name).__name__ == name for name in data_modules.__all__)
+    with pytest.raises(AttributeError, match="SiimDataModule"):
+        _ = data_modules.SiimDataModule
+
+
+def test_processes_that_draw_phantom_films_import_neither_torch_nor_lightning():
+    code = (
+        "import sys, data_modules.phantom.write; print([m for m in ('torch', 'pytorch_lightning') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_missing_roots_say_what_to_set():
@@ -254,7 +366,6 @@ def test_the_phantom_comes_with_gaze_lesions_and_its_official_split(phantom_root
 
 
 def test_the_phantom_is_written_when_absent(phantom_knobs, tmp_path):
-    from dataclasses import replace
 
     knobs = replace(phantom_knobs, n_train=3, n_validate=3, n_test=3, height=64, width=64)
     module = phantom(tmp_path / "new phantom", knobs, tmp_path, batch_size=2)

@@ -1,11 +1,17 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from data_modules.augment import PRESETS, Augmenter
 from data_modules.collate import collate
+from data_modules.dataset import GazeDataset
 from data_modules.errors import DataError
 from data_modules.gaze_sources import exchange, mean_gaze, shuffled_gaze
 from data_modules.loading import finish_batch
+from data_modules.regions import EllipseRegion
 from gaze_lightning.gaze import Fixations, render_saliency
 from tests.made_up_table import MadeUpDataModule, make_table
 
@@ -63,6 +69,67 @@ def test_masks_are_there_in_evaluation_only_and_lie_on_the_spot(module):
     assert not sample["lesion_mask"][1 - k].any()
     assert sample["anatomy_mask"][1].any()
     assert not sample["anatomy_mask"][0].any()
+
+
+def test_a_mask_is_rasterised_once_and_comes_back_the_same(module, monkeypatch):
+    dataset = module()._datasets["validate"]
+    first = [dataset[index] for index in range(len(dataset))]
+    monkeypatch.setattr(EllipseRegion, "mask", lambda *_: pytest.fail("rasterised again"))
+    for index, sample in enumerate(first):
+        again = dataset[index]
+        for key in ("lesion_mask", "anatomy_mask"):
+            assert again[key].dtype == bool
+            np.testing.assert_array_equal(again[key], sample[key])
+    assert any(sample["lesion_mask"].any() for sample in first)
+
+
+def test_samples_carry_the_kinds_of_masks_that_the_source_has(module, tmp_path):
+    table = make_table(tmp_path / "films")
+    lesions = {name: [r for r in regions if r.kind == "lesion"] for name, regions in table.regions.items()}
+    built = MadeUpDataModule(replace(table, regions=lesions), tmp_path / "cache")
+    built.prepare_data()
+    built.setup("test")
+    batch = next(iter(built.test_dataloader()))
+    assert "lesion_mask" in batch
+    assert "anatomy_mask" not in batch
+
+
+def test_masks_of_augmented_films_are_refused(module):
+    evaluation = module()._datasets["validate"]
+    arguments = {name: value for name, value in vars(evaluation).items() if not name.startswith("_")}
+    with pytest.raises(ValueError, match="masks do not follow"):
+        GazeDataset(**arguments | {"augmenter": Augmenter(PRESETS["light"], (48, 40), 0)})
+
+
+def test_density_maps_are_those_of_reflacx_authors(module):
+    """Per fixation a normal density, one degree wide per axis, cut to the part shown, times seconds; then the sum."""
+    generator = np.random.default_rng(0)
+    n, grid = 12, (48, 40)
+    x, y, duration = generator.uniform(5, 45, n), generator.uniform(5, 55, n), generator.uniform(0.1, 1.0, n)
+    zoom = generator.choice([1.0, 2.0, 4.0], n)  # pixels per degree shrink as the film is enlarged
+    sigma_x, sigma_y = 16.0 / zoom, 18.0 / zoom
+    shown = np.stack([x - 90 / zoom, y - 60 / zoom, x + 70 / zoom, y + 80 / zoom], axis=1)
+    built = module(gaze_weight="density", saliency_size=grid)
+    dataset = built._datasets["test"]
+    index = next(i for i in range(len(dataset)) if built._cache.sizes[dataset.films[i]] == (60, 50))
+    dataset.with_visible = True
+    dataset.gaze[index] = Fixations(x, y, duration, sigma_x, sigma_y, np.arange(n), shown)
+    found = finish_batch(collate([dataset[index]]), grid)["saliency"][0, 0].double().numpy()
+    scale, expected = 0.8, np.zeros(grid)  # 60 x 50 fits 48 x 40 exactly
+    for i in range(n):
+        sx, sy = sigma_x[i] * scale, sigma_y[i] * scale
+        left, top, right, bottom = shown[i] * scale
+        for row in range(grid[0]):
+            for column in range(grid[1]):
+                u, v = column + 0.5, row + 0.5
+                if left <= u <= right and top <= v <= bottom:
+                    exponent = ((u - x[i] * scale) / sx) ** 2 + ((v - y[i] * scale) / sy) ** 2
+                    expected[row, column] += duration[i] * math.exp(-0.5 * exponent) / (2 * math.pi * sx * sy)
+    expected /= expected.sum()
+    assert np.abs(found - expected).max() < 1e-6 * expected.max()
+    dataset.weight = "duration"
+    plain = finish_batch(collate([dataset[index]]), grid)["saliency"][0, 0].double().numpy()
+    assert np.abs(plain - expected).max() > 0.1 * expected.max(), "zoomed fixations are higher, not only narrower"
 
 
 def test_a_batch_has_the_shapes_of_the_contract(module):

@@ -35,7 +35,7 @@ def test_empty_reading_goes_through_every_operation():
     assert len(f) == 0
     assert len(f.affine(-2, 1, 3, 4)) == 0
     assert len(f.select(np.zeros(0, dtype=bool))) == 0
-    assert f.weights("count").shape == f.inside(10, 10).shape == (0,)
+    assert f.weights("count").shape == f.weights("density").shape == (0,)
 
 
 @pytest.mark.parametrize("field", ["y", "duration", "sigma_x", "start", "visible"])
@@ -119,16 +119,10 @@ def test_degenerate_affine_is_refused(numbers):
         reading().affine(*numbers)
 
 
-def test_weights_are_seconds_or_ones():
+def test_weights_are_seconds_ones_or_densities():
     f = reading()
     np.testing.assert_array_equal(f.weights("duration"), f.duration)
     np.testing.assert_array_equal(f.weights("count"), np.ones(4))
+    np.testing.assert_allclose(f.weights("density"), f.duration / f.sigma_x / f.sigma_y)
     with pytest.raises(ValueError, match="frames"):
         f.weights("frames")  # type: ignore[arg-type]
-
-
-def test_inside_includes_the_left_and_excludes_the_right_border():
-    points = [(0, 0), (99.999, 79.999), (100, 5), (5, 80), (-0.001, 5), (5, -1)]
-    x, y = np.array(points, dtype=float).T
-    f = Fixations(x, y, *[np.ones(6)] * 4)
-    assert f.inside(100, 80).tolist() == [True, True, False, False, False, False]

@@ -309,8 +309,12 @@ def test_shapes_and_options_that_do_not_fit_are_refused():
 
 
 def test_papers_sigma_scales_with_the_film():
-    assert scaled_sigma(3072) == 75.5
-    assert scaled_sigma(224) == pytest.approx(5.505, abs=1e-3)
-    assert scaled_sigma(1000, sigma=150, reference_height=3000) == 50
+    assert scaled_sigma(3072, 2560) == 75.5
+    assert scaled_sigma(224, 100) == pytest.approx(5.505, abs=1e-3)
     with pytest.raises(ValueError, match="positive"):
-        scaled_sigma(0)
+        scaled_sigma(0, 1)
+
+
+def test_papers_sigma_is_a_share_of_the_padded_height():
+    np.testing.assert_allclose(scaled_sigma([3072, 2048, 3056], [2544, 2560, 2544]), [75.5, 75.5, 75.5 * 3056 / 3072])
+    np.testing.assert_allclose(scaled_sigma(1000, [800, 2000]), [75.5 * 1000 / 3072, 75.5 * 2400 / 3072])

@@ -1,6 +1,5 @@
 """EGD-CXR: what is read, what is left out, and what is refused."""
 
-import logging
 from pathlib import Path
 
 import cv2
@@ -36,9 +35,8 @@ def read(
     return read_egd_cxr(folder, FilmIndex(locate_mimic_cxr_jpg(root)), **options)  # type: ignore[arg-type]
 
 
-def test_films_labels_and_fixations_are_read(tmp_path: Path, tree: Egd, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        table = read(tmp_path, tree)
+def test_films_labels_and_fixations_are_read(tmp_path: Path, tree: Egd) -> None:
+    table = read(tmp_path, tree)
     assert table.class_names == ("Normal", "CHF", "pneumonia")
     assert table.label_type == "single"
     np.testing.assert_array_equal(table.labels, [0, 1, 2])
@@ -53,18 +51,25 @@ def test_films_labels_and_fixations_are_read(tmp_path: Path, tree: Egd, caplog: 
     assert reading.duration.tolist() == [0.25, 0.5]
     assert reading.start.tolist() == [1.0, 2.0]
     assert table.excluded == {}
-    summary = [record.message for record in caplog.records if record.levelno == logging.INFO]
-    assert len(summary) == 1
-    assert "3 readings of 3 films, 3 patients; 6 gaze points; 0 readings without gaze" in summary[0]
-    assert not any(film.dicom_id in caplog.text or film.subject in caplog.text for film in FILMS)
+    assert table.excluded_points == {"films without the anatomy masks of their class (kept)": 2}
 
 
 def test_sigma_is_that_of_the_paper_scaled_with_the_film_or_as_given(tmp_path: Path, tree: Egd) -> None:
     sigma = read(tmp_path, tree).fixations[PNEUMONIA.dicom_id].sigma_x
     np.testing.assert_allclose(sigma, 75.5 * 90 / 3072)
-    assert read(tmp_path, tree, sigma_px=150.0).fixations[PNEUMONIA.dicom_id].sigma_y.tolist() == [150, 150]
-    with pytest.raises(ValueError, match="sigma_px must be positive"):
-        read(tmp_path, tree, sigma_px=0.0)
+    assert read(tmp_path, tree, sigma="egd").fixations[PNEUMONIA.dicom_id].sigma_y.tolist() == [150, 150]
+    assert read(tmp_path, tree, sigma=7).fixations[PNEUMONIA.dicom_id].sigma_y.tolist() == [7, 7]
+    for wrong in (0.0, float("nan"), "paper"):
+        with pytest.raises(ValueError, match="sigma must be ggcam, egd or a positive number"):
+            read(tmp_path, tree, sigma=wrong)
+
+
+def test_sigma_of_a_landscape_film_follows_its_padded_height(tmp_path: Path) -> None:
+    egd, film = Egd(), MadeUpFilm(4, height=50, width=90)
+    egd.film(film, "CHF")
+    egd.look(film.dicom_id, 10, 20)
+    sigma = read(tmp_path, egd, Mimic([film])).fixations[film.dicom_id].sigma_x
+    np.testing.assert_allclose(sigma, 75.5 * 108 / 3072)
 
 
 def test_every_row_that_is_left_out_is_counted_under_its_reason(tmp_path: Path, tree: Egd) -> None:
@@ -82,7 +87,9 @@ def test_every_row_that_is_left_out_is_counted_under_its_reason(tmp_path: Path, 
     tree.look(known, 5, 5, FPOGD=-0.1)
     tree.look(known, 5, 5, FPOGV=0)
     table = read(tmp_path, tree)
-    assert table.excluded == {
+    assert table.excluded == {}
+    assert table.excluded_points == {
+        "films without the anatomy masks of their class (kept)": 2,
         "calibration rows": 2,
         "gaze rows of films not in the sheet": 1,
         "gaze rows with a blank or NaN": 2,
@@ -93,14 +100,32 @@ def test_every_row_that_is_left_out_is_counted_under_its_reason(tmp_path: Path, 
     assert len(table.fixations[known]) == 2
 
 
-def test_a_reading_without_usable_gaze_is_kept(tmp_path: Path, tree: Egd, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reading_without_usable_gaze_is_kept(tmp_path: Path, tree: Egd) -> None:
     tree.gaze = [row for row in tree.gaze if row["DICOM_ID"] != CHF.dicom_id]
     tree.look(CHF.dicom_id, -1, -1)
-    with caplog.at_level(logging.INFO):
-        table = read(tmp_path, tree)
+    table = read(tmp_path, tree)
     assert len(table.frame) == 3
     assert CHF.dicom_id not in table.fixations
-    assert "1 readings without gaze (kept)" in caplog.text
+
+
+def test_a_source_whose_gaze_is_all_off_the_films_is_read_without_gaze(tmp_path: Path, tree: Egd) -> None:
+    for row in tree.gaze:
+        row["X_ORIGINAL"] = -1
+    table = read(tmp_path, tree)
+    assert len(table.frame) == 3
+    assert table.fixations == {}
+
+
+def test_all_films_may_be_missing_if_they_are_dropped(tmp_path: Path, tree: Egd) -> None:
+    films_root = Mimic(FILMS).write(tmp_path)
+    for film in FILMS:
+        (films_root / film.path).unlink()
+    mimic = Mimic(FILMS)
+    mimic.films = []
+    table = read(tmp_path, tree, mimic, missing="drop")
+    assert len(table.frame) == 0
+    assert table.fixations == {}
+    assert table.excluded == {"films missing on disk": 3}
 
 
 def test_raw_samples_last_a_sixtieth_of_a_second_and_need_three_columns_only(tmp_path: Path, tree: Egd) -> None:
@@ -189,7 +214,8 @@ def test_missing_films_stop_the_run_or_are_dropped_and_counted(tmp_path: Path, t
     table = read(tmp_path, tree, mimic, missing="drop")
     assert table.frame["sample_id"].tolist() == [NORMAL.dicom_id, CHF.dicom_id]
     np.testing.assert_array_equal(table.labels, [0, 1])
-    assert table.excluded == {"films missing on disk": 1, "gaze rows of missing films": 2}
+    assert table.excluded == {"films missing on disk": 1}
+    assert table.excluded_points["gaze rows of missing films"] == 2
 
 
 def test_anatomy_and_lesions_belong_to_the_class_of_the_film(tmp_path: Path, tree: Egd) -> None:
@@ -219,8 +245,31 @@ def test_anatomy_and_lesions_belong_to_the_class_of_the_film(tmp_path: Path, tre
     assert np.flatnonzero(lungs.mask(1, 0, 0, (90, 50)).any(0)).tolist() == list(range(20))
     assert (found.class_index, found.kind) == (2, "lesion")
     assert found.mask(1, 0, 0, (90, 50)).sum() == 16
+    heart_file = folder / "audio_segmentation_transcripts" / CHF.dicom_id / "mediastanum.png"
+    lung_file = folder / "audio_segmentation_transcripts" / PNEUMONIA.dicom_id / "left_lung.png"
+    heart_file.write_bytes(b"no image")
+    cv2.imwrite(str(lung_file), np.zeros((8, 12), np.uint8))
+    (truth / "class.png").unlink()
+    with pytest.raises(DataError, match=r"3 mask file\(s\)") as caught:
+        read(tmp_path, tree, lesion_root=truth)
+    assert caught.value.rows == (
+        "master_sheet.csv row 3, mediastanum mask: not a readable image",
+        "master_sheet.csv row 4, left_lung mask: 8 x 12 pixels, the film 90 x 50",
+        "truth.csv row 2, lesion mask: no such file",
+    )
+    table = read(tmp_path, tree, lesion_root=truth, missing="drop")
+    assert table.regions == {}
+    assert table.excluded_points == {"unusable masks": 3}
     rows[0]["file"] = "../class.png"
     rows.append(rows[0] | {"diagnosis": "CHF", "file": "class.png"})
     write_rows(truth / "truth.csv", header, rows)
     with pytest.raises(DataError, match="row 2: the mask lies outside the folder\n  - row 4: diagnosis 'CHF'"):
         read(tmp_path, tree, lesion_root=truth)
+
+
+def test_a_truth_table_without_a_column_is_named(tmp_path: Path, tree: Egd) -> None:
+    write_rows(tmp_path / "truth" / "truth.csv", ["dicom_id", "finding", "file"], [])
+    with pytest.raises(
+        DataError, match=r"truth\.csv: missing column\(s\): diagnosis\. The file has: dicom_id, finding"
+    ):
+        read(tmp_path, tree, lesion_root=tmp_path / "truth")

@@ -1,8 +1,8 @@
 """Own images and tables: what is read, what is left out, and what is refused; real open data."""
 
-import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -60,6 +60,8 @@ def test_each_reader_of_an_image_is_a_sample(root: Path) -> None:
     assert first.duration.tolist() == [0.1, 0.2]
     np.testing.assert_allclose(first.start, [0, 0.1])
     np.testing.assert_allclose(first.sigma_x, 75.5 * 40 / 3072)
+    landscape = table.fixations["films/b.jpg#v2"]
+    np.testing.assert_allclose(landscape.sigma_x, 75.5 * 1.2 * 50 / 3072)
 
 
 def test_readers_can_be_merged(root: Path) -> None:
@@ -74,13 +76,11 @@ def test_readers_can_be_merged(root: Path) -> None:
 
 
 def test_images_may_come_from_the_fixations_alone(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        table = read_manifest(root, None, Path("gaze.csv"), fixation_columns=VIEWERS, sigma_px=3.0)
+    table = read_manifest(root, None, Path("gaze.csv"), fixation_columns=VIEWERS, sigma_px=3.0)
     assert table.labels is None
     assert sorted(table.frame["sample_id"]) == ["films/a.png#v1", "films/a.png#v2", "films/b.jpg#v2"]
     assert table.fixations["films/b.jpg#v2"].sigma_y.tolist() == [3]
     assert "leakage cannot be checked" in caplog.text
-    assert "3 readings of 2 films" in caplog.text
 
 
 def test_images_without_gaze_are_kept(root: Path) -> None:
@@ -100,7 +100,7 @@ def test_fractions_and_whole_pixels_become_continuous_pixels(root: Path) -> None
     table = read_manifest(root, None, Path("f.csv"), fixation_columns=FixationColumns(units="fraction"))
     assert table.fixations["films/a.png"].x.tolist() == [15]
     assert table.fixations["films/a.png"].y.tolist() == [10]
-    assert table.excluded == {"fixations outside the image": 1}
+    assert table.excluded_points == {"fixations outside the image": 1}
     (root / "p.csv").write_text("image,x,y\nfilms/a.png,3,29\n")
     layout = FixationColumns(duration=None, whole_pixels=True)
     reading = read_manifest(root, None, Path("p.csv"), fixation_columns=layout).fixations["films/a.png"]
@@ -128,7 +128,8 @@ def test_every_fixation_that_is_left_out_is_counted_under_its_reason(root: Path)
         "films/a.png,v1,6,1,1,0",
     )
     table = read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS)
-    assert table.excluded == {
+    assert table.excluded == {}
+    assert table.excluded_points == {
         "fixations of images not listed": 1,
         "fixations with a blank or NaN": 2,
         "fixations outside the image": 2,
@@ -168,7 +169,22 @@ def test_missing_images_can_be_dropped_and_counted(root: Path) -> None:
     )
     assert table.frame["sample_id"].tolist() == ["films/b.jpg#v2"]
     np.testing.assert_array_equal(table.labels, [[0]])
-    assert table.excluded == {"images missing or unreadable": 1, "fixations of images not listed": 3}
+    assert table.excluded == {"images missing or unreadable": 1}
+    assert table.excluded_points == {"fixations of images not listed": 3}
+
+
+@pytest.mark.parametrize("readers", ["separate", "merged"])
+def test_all_fixations_or_all_images_may_be_left_out(root: Path, readers: Literal["separate", "merged"]) -> None:
+    (root / "far.csv").write_text("image,viewer,order,x,y,seconds\nfilms/a.png,v1,0,-5,8,0.3\n")
+    tables = Path("images.csv"), Path("far.csv")
+    table = read_manifest(root, *tables, fixation_columns=VIEWERS, readers=readers)
+    assert table.frame["sample_id"].tolist() == ["films/a.png", "films/b.jpg"]
+    assert table.fixations == {}
+    for name in ("a.png", "b.jpg"):
+        (root / "films" / name).unlink()
+    table = read_manifest(root, *tables, fixation_columns=VIEWERS, readers=readers, missing="drop")
+    assert len(table.frame) == 0
+    assert table.excluded == {"images missing or unreadable": 2}
 
 
 def test_identical_rows_are_merged_and_counted(root: Path) -> None:
@@ -183,9 +199,34 @@ def test_an_unknown_class_is_refused_with_the_known_ones(root: Path) -> None:
         read_manifest(root, Path("images.csv"), class_column="kind", class_names=["Normal", "pneumonia"])
 
 
-def test_a_class_of_which_nothing_is_known_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read_manifest(root, Path("images.csv"), label_columns=["ill", "fluid"])
-    assert "no image has a known value of fluid" in caplog.text
+def test_several_spellings_of_one_image_are_refused(root: Path) -> None:
+    append(
+        root / "images.csv",
+        "./films/a.png,1,train,1,,CHF",
+        "films/../films/a.png,2,test,1,,CHF",
+        "films/link.jpg,3,test,1,,CHF",
+    )
+    (root / "films" / "link.jpg").symlink_to(root / "films" / "b.jpg")
+    with pytest.raises(DataError, match="the same image file in different ways") as caught:
+        read_manifest(root, Path("images.csv"))
+    assert caught.value.rows == ("rows 2, 4, 5", "rows 3, 6")
+
+
+def test_fixations_may_spell_an_image_in_another_way(root: Path) -> None:
+    (root / "gaze.csv").write_text((root / "gaze.csv").read_text().replace("films/a.png,v1,1", "./films/a.png,v1,1"))
+    for images in (Path("images.csv"), None):
+        table = read_manifest(root, images, Path("gaze.csv"), fixation_columns=VIEWERS)
+        assert table.frame["image_id"].nunique() == 2
+        assert sorted(len(reading) for reading in table.fixations.values()) == [1, 1, 2]
+        assert table.excluded_points == {}
+
+
+def test_readings_with_one_id_are_refused(root: Path) -> None:
+    (root / "films" / "a.png#v1").write_bytes((root / "films" / "b.jpg").read_bytes())
+    append(root / "images.csv", "films/a.png#v1,1,train,1,,CHF")
+    with pytest.raises(DataError, match="same sample_id") as caught:
+        read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS)
+    assert caught.value.rows == ("images.csv row 2", "images.csv row 4")
 
 
 def test_tables_that_name_images_differently_are_refused(root: Path) -> None:
@@ -199,6 +240,8 @@ def test_contradicting_arguments_are_refused(root: Path) -> None:
         read_manifest(root)
     with pytest.raises(ValueError, match="not both"):
         read_manifest(root, Path("images.csv"), label_columns=["ill"], class_column="kind")
+    with pytest.raises(ValueError, match="whole_pixels contradict"):
+        FixationColumns(units="fraction", whole_pixels=True)
     with pytest.raises(ValueError, match="columns of images_csv"):
         read_manifest(root, None, Path("gaze.csv"), label_columns=["ill"])
     with pytest.raises(DataError, match=r"images\.csv: missing column\(s\): patient\. The file has: image, who"):
@@ -223,7 +266,7 @@ def test_real_photographs_with_real_gaze_are_read(open_data: Path) -> None:
     assert set(table.frame["height"]) == {600}
     assert set(table.frame["width"]) == {800}
     read = sum(len(reading) for reading in table.fixations.values())
-    assert read + sum(table.excluded.values()) == 28_209
+    assert read + sum(table.excluded_points.values()) == 28_209
     assert read > 28_000
     merged = read_manifest(root, None, Path("fixations.csv"), fixation_columns=OSIE, readers="merged")
     assert len(merged.frame) == 200

@@ -1,6 +1,9 @@
 """Finding folders and films, strict tables, folders of films, outlines."""
 
+import gc
+import gzip
 import os
+import warnings
 from pathlib import Path
 
 import cv2
@@ -10,7 +13,7 @@ import pytest
 from data_modules.errors import DataError
 from data_modules.regions import EllipseRegion, MaskFileRegion
 from data_modules.sources import FilmIndex, locate_egd_cxr, locate_mimic_cxr_jpg, read_folder
-from data_modules.sources.csv_tables import read_csv
+from data_modules.sources.csv_tables import ROW, read_csv
 from data_modules.sources.many_csv import read_many
 from tests.trees import MadeUpFilm, Mimic, write_image
 
@@ -154,6 +157,86 @@ def test_a_damaged_gzip_table_is_a_named_error(tmp_path: Path) -> None:
         read_csv(path, text=["id"])
 
 
+def test_rows_of_another_length_than_the_header_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('id,note,x\n1,"two\nlines, quoted",2\n\n3,a comma, not quoted,4\n5,cut off\n')
+    with pytest.raises(DataError, match="do not have the 3 cells of the header") as caught:
+        read_csv(path, text=["id"], numeric=["x"])
+    assert caught.value.rows == ("row 4: 4 cells", "row 5: 2 cells")
+
+
+def test_blank_lines_count_in_row_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,x\n\na,1\n  \n\nb,two\n")
+    with pytest.raises(DataError) as caught:
+        read_csv(path, text=["id"], numeric=["x"])
+    assert caught.value.rows == ("row 6, x: 'two'",)
+    assert read_csv(path, text=["id", "x"])[ROW].tolist() == [3, 6]
+    (tmp_path / "one column.csv").write_text("id\na\n\nb\n")
+    assert read_csv(tmp_path / "one column.csv", text=["id"])[ROW].tolist() == [2, 4]
+    frame = read_many([path], ["it"], numeric=[], text=["id"])
+    assert frame["_row"].tolist() == [3, 6]
+
+
+def test_messages_do_not_show_what_may_be_an_id(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("10000032,x\n1,p10000032\n2,02aa804e-b\n3,mid 17\n")
+    with pytest.raises(DataError) as caught:
+        read_csv(path, numeric=["x"])
+    assert caught.value.rows == ("row 2, x: 'p*****'", "row 3, x: '*****-b'", "row 4, x: 'mid 17'")
+    with pytest.raises(DataError, match=r"The file has: \*+, x\."):
+        read_csv(path, numeric=["y"])
+
+
+def test_reading_a_table_leaves_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x\n1\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        read_csv(path, numeric=["x"])
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("mimic-cxr-2.0.0-metadata", "Columns"), ("mimic-cxr-2.0.0-split", "split")]
+)
+def test_a_missing_column_of_mimic_is_named(tmp_path: Path, table: str, column: str) -> None:
+    films = index_of(tmp_path, Mimic([A]))
+    path = films.root / f"{table}.csv.gz"
+    header, rest = gzip.decompress(path.read_bytes()).decode().split("\n", 1)
+    path.write_bytes(gzip.compress(f"{header.replace(column, 'other')}\n{rest}".encode()))
+    with pytest.raises(DataError, match=rf"{table}\.csv\.gz: missing column\(s\): {column}\. The file has: dicom_id"):
+        films.lookup([A.dicom_id], ["row"])
+
+
+def test_all_small_tables_that_cannot_be_used_are_named_without_their_path(tmp_path: Path) -> None:
+    contents = {
+        "P1": b"a,b\n1,2\n",
+        "P2": b"a,c\n1,2\n",
+        "P3": b"a,b\n1,\xff\xfe\n",
+        "P4": b"c\n1\n",
+        "P5": b"",
+        "P6": None,
+    }
+    paths = [tmp_path / name for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        if content is not None:
+            path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_many(paths, [f"reading {n}" for n in range(1, 7)], numeric=["a", "b"])
+    assert [row.split(".")[0] for row in caught.value.rows] == [
+        "reading 2: missing (or repeated) column(s): b",
+        "reading 3: is not a text file",
+        "reading 4: missing (or repeated) column(s): a, b",
+        "reading 5: missing (or repeated) column(s): a, b",
+        "reading 6: cannot be opened (No such file or directory)",
+    ]
+    assert str(tmp_path) not in str(caught.value)
+    paths[0].write_bytes(b'a,b\n1,"2\n')
+    with pytest.raises(DataError, match="reading 1 and tables like it"):
+        read_many(paths[:1], ["reading 1"], numeric=["a", "b"])
+
+
 def test_many_small_tables_equal_reading_them_one_by_one(tmp_path: Path) -> None:
     texts = ["a,b\r\n1,x\r\n2,y\r\n", "a,b\n", "b,a\nz,3\n", "a,b\r\n4,w"]
     paths = [tmp_path / f"{n}.csv" for n in range(4)]
@@ -181,6 +264,12 @@ def test_a_folder_of_films_is_listed_sorted_by_its_relative_path(tmp_path: Path)
     table = read_folder(tmp_path)
     assert table.frame["sample_id"].tolist() == ["a/z.jpg", "b.PNG"]
     assert table.labels is None
+    (tmp_path / "c.png").symlink_to(__file__)
+    with pytest.raises(DataError, match=r"1 film\(s\) are links.*\n  - film 3 of 3, sorted by path"):
+        read_folder(tmp_path)
+    table = read_folder(tmp_path, missing="drop")
+    assert table.frame["sample_id"].tolist() == ["a/z.jpg", "b.PNG"]
+    assert table.excluded == {"links to places outside the folder": 1}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no file ending in \.png"):
         read_folder(tmp_path / "empty")

@@ -80,7 +80,8 @@ def test_every_fixation_that_is_left_out_is_counted_under_its_reason(tmp_path: P
     tree.look(ONE, 20, 20, xmin_shown_from_image=26)
     tree.look(ONE, 20, 20, xmin_shown_from_image=25)
     table = read(tmp_path, tree)
-    assert table.excluded == {
+    assert table.excluded == {}
+    assert table.excluded_points == {
         "fixations with a blank or NaN": 2,
         "fixations that do not end after their start": 2,
         "fixations without angular resolution": 1,
@@ -161,7 +162,8 @@ def test_missing_tables_of_readings_stop_the_run_or_are_counted(tmp_path: Path, 
         read(tmp_path, tree)
     table = read(tmp_path, tree, missing="drop")
     assert len(table.frame) == 3
-    assert table.excluded == {"readings without fixations.csv (kept)": 1}
+    assert table.excluded == {}
+    assert table.excluded_points == {"readings without fixations.csv (kept)": 1}
 
 
 def test_ellipses_become_lesions_of_the_harmonised_class(tmp_path: Path, tree: Reflacx) -> None:
@@ -170,12 +172,75 @@ def test_ellipses_become_lesions_of_the_harmonised_class(tmp_path: Path, tree: R
     tree.ellipse(SOLO, "Pulmonary edema", (0, 0, 40, 50), 3)
     tree.ellipse(SOLO, "Support devices", (0, 0, 40, 50), 5)
     tree.ellipse(SOLO, "Consolidation", (7, 7, 7, 9), 5)
+    tree.ellipse(SOLO, "Consolidation", (50, 0, 60, 9), 5)
+    tree.ellipse(SOLO, "Consolidation", (4, -9, 60, 0), 5)
+    tree.ellipse(SOLO, "Consolidation", (7, 7, 17, 9), 5)["certainty"] = ""
     table = read(tmp_path, tree)
     assert table.regions == {
         ONE: [EllipseRegion(REFLACX_LABELS.index("Lung nodule or mass"), "lesion", 10, 12, 20, 30)],
         SOLO: [EllipseRegion(REFLACX_LABELS.index("Pulmonary edema"), "lesion", 0, 0, 40, 50)],
     }
-    assert table.excluded == {"ellipses below the certainty threshold": 1, "ellipses without area": 1}
+    assert table.excluded == {}
+    assert table.excluded_points == {
+        "ellipses without a certainty": 1,
+        "ellipses below the certainty threshold": 1,
+        "ellipses without area": 1,
+        "ellipses off the film": 2,
+    }
+
+
+def test_wrong_cells_of_ellipses_are_named_with_their_reading(tmp_path: Path, tree: Reflacx) -> None:
+    tree.ellipse(ONE, "Nodule", (10, 12, 20, 30), 4)["Nodule"] = "maybe"
+    tree.ellipse(TWO, "Nodule", (10, 12, 20, 30), 4)["Nodule"] = "perhaps"
+    with pytest.raises(DataError, match="Nodule must be True or False") as caught:
+        read(tmp_path, tree)
+    file = "anomaly_location_ellipses.csv"
+    assert caught.value.rows == (
+        f"{file} (metadata_phase_1.csv row 2) row 2",
+        f"{file} (metadata_phase_1.csv row 3) row 2",
+    )
+    tree.ellipses[ONE].clear()
+    tree.ellipses[TWO][0].update(Nodule=True, certainty=-1)
+    tree.ellipse(SOLO, "Consolidation", (7, 7, 17, 9), 6)
+    with pytest.raises(DataError, match=r"certainty must lie in 0\.\.5") as caught:
+        read(tmp_path, tree)
+    assert caught.value.rows == (
+        f"{file} (metadata_phase_1.csv row 3) row 2: -1",
+        f"{file} (metadata_phase_3.csv row 2) row 2: 6",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        ("metadata_phase_3.csv", "Pulmonary edema"),
+        ("metadata_phase_3.csv", "subject_id"),
+        (f"{SOLO}/fixations.csv", "x_position"),
+        (f"{SOLO}/fixations.csv", "xmax_shown_from_image"),
+        (f"{SOLO}/anomaly_location_ellipses.csv", "certainty"),
+        (f"{SOLO}/anomaly_location_ellipses.csv", "Hiatal hernia"),
+    ],
+)
+def test_a_missing_column_is_named_with_the_table(tmp_path: Path, tree: Reflacx, file: str, column: str) -> None:
+    Mimic([A, B]).write(tmp_path)
+    path = tree.write(tmp_path) / "main_data" / file
+    path.write_text(path.read_text().replace(column, "something else", 1))
+    with pytest.raises(DataError, match=r"missing.*column\(s\): " + column + r"\. The file has: ") as caught:
+        read_reflacx(locate_reflacx(tmp_path), FilmIndex(locate_mimic_cxr_jpg(tmp_path)))
+    assert (f"{Path(file).name} (metadata_phase_3.csv row 2)" if "/" in file else file) in str(caught.value)
+    assert SOLO not in str(caught.value)
+
+
+def test_all_readings_or_all_films_may_be_left_out(tmp_path: Path, tree: Reflacx) -> None:
+    for reading in (ONE, TWO, SOLO):
+        for row in tree.fixations[reading]:
+            row["x_position"] = -1
+    assert read(tmp_path, tree).fixations == {}
+    for film in (A, B):
+        (locate_mimic_cxr_jpg(tmp_path) / film.path).unlink()
+    table = read_reflacx(locate_reflacx(tmp_path), FilmIndex(locate_mimic_cxr_jpg(tmp_path)), missing="drop")
+    assert len(table.frame) == 0
+    assert table.excluded == {"readings of films missing on disk": 3}
 
 
 @pytest.mark.parametrize(
@@ -186,8 +251,9 @@ def test_ellipses_become_lesions_of_the_harmonised_class(tmp_path: Path, tree: R
         ({"split": "valid"}, "split must be train, validate or test"),
         ({"eye_tracking_data_discarded": "maybe"}, "must be True or False"),
         ({"Atelectasis": 6}, r"certainties must lie in 0\.\.5:\n  - row 2, Atelectasis: 6"),
-        ({"image_size_x": 60}, r"patient or size.*\n  - metadata_phase_1\.csv row 2: 60 x 60 there, 50 x 60 in MIMIC"),
+        ({"image_size_x": 60}, r"patient, size.*\n  - metadata_phase_1\.csv row 2: 60 x 60 there, 50 x 60 in MIMIC"),
         ({"subject_id": B.subject}, r"\n  - metadata_phase_1\.csv row 2: another patient"),
+        ({"split": "test"}, r"\n  - metadata_phase_1\.csv row 2: test there, train in MIMIC-CXR-JPG"),
         ({"dicom_id": "0042"}, r"film ids must be .*\n  - metadata_phase_1\.csv row 2"),
         ({"dicom_id": MadeUpFilm(5).dicom_id}, r"row 2: not in mimic-cxr-2\.0\.0-metadata\.csv"),
     ],

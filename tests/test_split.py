@@ -13,6 +13,7 @@ def make_table(subjects, labels=None, splits="", label_type="single", n_classes=
         {
             "sample_id": [f"s{i}" for i in range(n)],
             "image_id": [f"i{i}" for i in range(n)],
+            "image_path": [f"/films/i{i}.png" for i in range(n)],
             "subject": subjects,
             "split": splits,
             "source_row": [f"table.csv row {i + 2}" for i in range(n)],
@@ -94,10 +95,18 @@ def test_a_film_in_two_parts_is_refused():
         assert_disjoint(frame, np.array(["train", "test"]))
 
 
+def test_one_file_under_two_names_in_two_parts_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    frame = make_table(["a", "b"]).frame.assign(image_path=[str(tmp_path / name) for name in ("a.png", "b.png")])
+    with pytest.raises(DataError, match="1 films"):
+        assert_disjoint(frame, np.array(["train", "test"]))
+
+
 def test_an_empty_part_names_the_filter_that_removed_the_most():
     parts = np.array(["train", "test"])
     assert_filled(parts, ("train", "test"), {})
-    with pytest.raises(DataError, match=r"validate.*the most: films missing on disk \(40 rows\)"):
+    with pytest.raises(DataError, match=r"validate.*the most: films missing on disk \(40 readings\)"):
         assert_filled(parts, ("train", "validate"), {"calibration": 3, "films missing on disk": 40})
 
 
@@ -122,7 +131,11 @@ def test_a_written_split_gives_the_same_split_again(tmp_path):
     ("text", "message"),
     [
         ("subject\na\n", "needs the columns"),
-        ("subject,split\na,dev\n", "must be one of train"),
+        ("subject,split\na,dev\n", r"must be one of train.*\n  - row 2: 'dev'"),
+        ("subject,split\na,p10000001\n", r"row 2: 'p\*+'"),
+        ("subject,split\na,train,1\n", "row 2: 3 cells"),
+        ("10000001,split\na,train\n", r"it has \*+, split"),
+        ("subject,split\nb,train\n", "no subject of this file is among the readings"),
         ("subject,split\na,train\na,test\n", "in more than one part"),
     ],
 )
@@ -136,3 +149,13 @@ def test_faulty_split_files_are_refused(tmp_path, text, message):
 def test_a_split_file_that_is_not_there_says_what_to_set(tmp_path, file):
     with pytest.raises(DataError, match="split_file"):
         assign_split(make_table(["a"]), "file", file=file and tmp_path / file)
+
+
+def test_ids_of_a_split_file_that_match_no_reading_are_reported_by_row(tmp_path):
+    (tmp_path / "split.csv").write_text("subject,split\n10000001,train\na,train\n10000002,test\n")
+    with pytest.warns(
+        UserWarning, match=r"2 subject\(s\) match no reading and are without effect: rows 2, 4\."
+    ) as caught:
+        parts = assign_split(make_table(["a"]), "file", file=tmp_path / "split.csv")
+    assert parts.tolist() == ["train"]
+    assert "1000000" not in str(caught[0].message)

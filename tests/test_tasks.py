@@ -222,6 +222,27 @@ def test_gaze_alone_leaves_sigmas_and_class_biases_bit_identical_even_after_join
         assert not torch.equal(seen[1][name], seen[2][name]), name
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_batch_without_gaze_leaves_s_d_and_kappa_bit_identical_in_spite_of_momentum(tmp_path, optimizer):
+    task = ggcam(optimizer=optimizer, lr=1e-2)
+    seen = []
+    original = task.on_train_batch_end
+
+    def watch(outputs, batch, batch_idx):
+        original(outputs, batch, batch_idx)
+        seen.append({name: p.detach().clone() for name, p in task.named_parameters()})
+
+    task.on_train_batch_end = watch
+    batches = [make_batch(seed=seed, gaze=seed not in (2, 3)) for seed in range(5)]
+    trainer(tmp_path).fit(task, loader(batches))
+    for name in ("weighting.log_sigma_gaze", "gaze_loss.kappa"):
+        values = [float(state[name]) for state in seen]
+        assert values[1] == values[2] == values[3], name
+        assert values[0] != values[1], name
+        assert values[3] != values[4], name
+    assert not torch.equal(seen[1]["weighting.log_sigma_cls"], seen[2]["weighting.log_sigma_cls"])
+
+
 @pytest.mark.parametrize("terms", [set(), {"gaze", "style"}])
 def test_unknown_or_no_loss_terms_are_refused(terms):
     with pytest.raises(ValueError, match="choose at least one of classification, gaze"):

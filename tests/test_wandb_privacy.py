@@ -1,6 +1,8 @@
 """What an offline W&B run would upload."""
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from gaze_lightning.main import main
 
@@ -11,6 +13,8 @@ def test_offline_wandb_run_holds_scalars_and_no_path_no_id_no_image(
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    weights = tmp_path / "p10000032.safetensors"
+    save_file(timm.create_model("test_resnet.r160_in1k", in_chans=1, num_classes=0).state_dict(), weights)
     main(
         [
             "train",
@@ -24,6 +28,7 @@ def test_offline_wandb_run_holds_scalars_and_no_path_no_id_no_image(
             "--data.init_args.image_size=[48,40]",
             "--model.init_args.backbone=test_resnet.r160_in1k",
             "--model.init_args.output_stride=32",
+            f"--model.init_args.pretrained={weights}",
             "--trainer.limit_train_batches=5",
             "--trainer.max_epochs=2",
             "--trainer.accelerator=cpu",
@@ -36,6 +41,7 @@ def test_offline_wandb_run_holds_scalars_and_no_path_no_id_no_image(
     written = [path for path in (tmp_path / "run" / "wandb").rglob("*") if path.is_file() and "logs" not in path.parts]
     content = b"".join(path.read_bytes() for path in written)
     assert b"auroc_macro" in content
+    assert b"p10000032" not in content
     assert str(tmp_path).encode() not in content.replace(str(tmp_path / "run" / "wandb").encode(), b"")
     assert not [path for path in written if path.suffix in (".png", ".jpg", ".patch", ".py")]
     films = [path.stem for path in phantom_root.glob("physionet.org/files/mimic-cxr-jpg/*/files/*/*/*/*.jpg")]

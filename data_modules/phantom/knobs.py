@@ -1,8 +1,15 @@
 """The knobs of the phantom."""
 
+import math
 from dataclasses import dataclass
 
+from data_modules.errors import DataError
+
 PHANTOM_VERSION = 1
+
+_LEAST = {"n_train": 3, "n_validate": 3, "n_test": 3, "height": 64, "width": 64, "seed": 0}
+_SHARES = ("gaze_lesion_share", "gaze_miss_rate", "missing_gaze", "shortcut")
+_NOT_NEGATIVE = ("chf_contrast", "pneumonia_contrast", "gaze_noise")
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,9 @@ class PhantomKnobs:
         shortcut: share of training and validation films whose class can be read from a bright tag at the film's
             edge; on test films the tag is placed at random. 0 draws no tag.
         raw_gaze: also write raw 60 Hz samples (``eye_gaze.csv``); large.
+
+    Raises:
+        DataError: if knobs are of the wrong type or out of their range; all of them are named.
     """
 
     n_train: int = 360
@@ -41,3 +51,18 @@ class PhantomKnobs:
     missing_gaze: float = 0.03
     shortcut: float = 0.0
     raw_gaze: bool = False
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} = {value!r}: must be a whole number, {least} or more"
+            for name, least in _LEAST.items()
+            if type(value := getattr(self, name)) is not int or value < least
+        ]
+        for name in (*_SHARES, *_NOT_NEGATIVE):
+            value, most = getattr(self, name), 1.0 if name in _SHARES else math.inf
+            if type(value) not in (int, float) or not (math.isfinite(value) and 0.0 <= value <= most):
+                span = "in 0..1" if name in _SHARES else "finite and not negative"
+                wrong.append(f"{name} = {value!r}: must be a number {span}")
+        wrong += [f"raw_gaze = {self.raw_gaze!r}: must be true or false"] * (type(vars(self)["raw_gaze"]) is not bool)
+        if wrong:
+            raise DataError("The phantom cannot be drawn with these knobs. Change:", wrong)

@@ -4,9 +4,8 @@
 >>> table = read_egd_cxr(locate_egd_cxr(root), films)  # doctest: +SKIP
 """
 
-from data_modules.sources.egd_cxr import AUTHORS_SIGMA_PX, EGD_CLASSES, read_egd_cxr
+from data_modules.sources.egd_cxr import EGD_CLASSES, EgdSigma, read_egd_cxr
 from data_modules.sources.folder import read_folder
-from data_modules.sources.gaze_points import PAPER_SIGMA
 from data_modules.sources.locate import PointSource, locate_egd_cxr, locate_mimic_cxr_jpg, locate_reflacx
 from data_modules.sources.manifest import read_manifest
 from data_modules.sources.manifest_fixations import FixationColumns
@@ -15,10 +14,9 @@ from data_modules.sources.reflacx import read_reflacx
 from data_modules.sources.reflacx_labels import REFLACX_LABELS
 
 __all__ = [
-    "AUTHORS_SIGMA_PX",
     "EGD_CLASSES",
-    "PAPER_SIGMA",
     "REFLACX_LABELS",
+    "EgdSigma",
     "FilmIndex",
     "FixationColumns",
     "Missing",

@@ -4,9 +4,11 @@ import csv
 import gzip
 import io
 import logging
+import re
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ ROW = "_row"
 BLANK = ("", "nan", "NaN", "NA", "None", "null")
 """Cells of a numeric column that mean "no value"."""
 
-_UNREADABLE = (
+UNREADABLE = (
     pd.errors.ParserError,
     pd.errors.ParserWarning,
     csv.Error,
@@ -35,21 +37,31 @@ _UNREADABLE = (
 )
 
 
+@contextmanager
+def _records(path: Path) -> Iterator[Iterator[list[str]]]:
+    """Open a CSV file (``.gz`` allowed) as an iterator of records; whatever is wrong with it becomes a `DataError`."""
+    try:
+        with (
+            gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
+            yield csv.reader(text)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Restore it, or correct the path.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}). Correct the path or the permissions.") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not a readable CSV file ({error}). Restore the file.") from error
+
+
 def read_header(path: Path) -> list[str]:
     """Return the column names of a CSV file (``.gz`` allowed).
 
     Raises:
         DataError: if the file is missing, empty or not readable as text.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Restore it, or correct the path.") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}). Correct the path or the permissions.") from error
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: not a readable CSV file ({error}). Restore the file.") from error
+    with _records(path) as records:
+        header = next(records, [])
     if not header:
         raise DataError(f"{path}: the file is empty. Restore the file.")
     return header
@@ -71,10 +83,12 @@ def read_csv(
 
     Raises:
         DataError: if the file is missing or unreadable, columns are missing (all of them are listed with those that
-            exist), or a numeric column holds something else (all such cells are listed).
+            exist), rows have more or fewer cells than the header (their values would slip into other columns), or a
+            numeric column holds something else (all such rows and cells are listed).
     """
     wanted = [*text, *repeated, *numeric]
     require_columns(path, read_header(path), wanted)
+    numbers = _row_numbers(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -88,13 +102,43 @@ def read_csv(
                 index_col=False,
                 low_memory=False,
             )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable CSV file ({error}). Restore the file.") from error
+    if len(frame) != len(numbers):
+        raise DataError(f"{path}: not a readable CSV file ({len(frame)} or {len(numbers)} rows). Restore the file.")
     frame = frame[wanted]
-    frame[ROW] = np.arange(len(frame)) + 2
+    frame[ROW] = numbers
     for column in text:
         frame[column] = frame[column].fillna("")
-    return convert_numbers(frame, numeric, str(path), lambda index: f"row {index + 2}")
+    return convert_numbers(frame, numeric, str(path), lambda index: f"row {numbers[index]}")
+
+
+def masked(text: str) -> str:
+    """Text for a message, without what may be an id: runs of five or more digits or hexadecimal letters."""
+    return re.sub(r"[0-9A-Fa-f]{5,}", "*****", text)
+
+
+def _row_numbers(path: Path) -> npt.NDArray[np.int64]:
+    """Numbers of the records below the header, blank lines counted but left out; refuses records of another length.
+
+    pandas checks neither when it loads some of the columns only.
+    """
+    numbers: list[int] = []
+    wrong: list[str] = []
+    with _records(path) as records:
+        width = len(next(records))
+        for number, cells in enumerate(records, start=2):
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                numbers.append(number)
+                if len(cells) != width:
+                    wrong.append(f"row {number}: {len(cells)} cells")
+    if wrong:
+        raise DataError(
+            f"{path}: {len(wrong)} row(s) do not have the {width} cells of the header (a comma in a cell that is not "
+            "quoted, or an interrupted download). Correct them:",
+            wrong,
+        )
+    return np.array(numbers, dtype=np.int64)
 
 
 def require_columns(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
@@ -106,8 +150,8 @@ def require_columns(path: Path, header: Sequence[str], wanted: Sequence[str]) ->
     missing = [column for column in wanted if column not in header]
     if missing:
         raise DataError(
-            f"{path}: missing column(s): {', '.join(missing)}. The file has: {', '.join(header)}. Restore the original "
-            "file (comma-separated, names spelt as here), or correct the column names given."
+            f"{path}: missing column(s): {', '.join(missing)}. The file has: {masked(', '.join(header))}. Restore "
+            "the original file (comma-separated, names spelt as here), or correct the column names given."
         )
     repeated = sorted({column for column in wanted if list(header).count(column) > 1})
     if repeated:
@@ -136,7 +180,7 @@ def convert_numbers(
             wrong = (numbers.isna() & values.notna()).to_numpy()
             for index in np.flatnonzero(wrong):
                 cell = str(values.iloc[index])
-                shown = repr(cell) if len(cell) <= 12 else f"text of {len(cell)} characters"
+                shown = repr(masked(cell)) if len(cell) <= 12 else f"text of {len(cell)} characters"
                 bad.append(f"{place(int(index))}, {column}: {shown}")
             values = numbers
         frame[column] = values.astype(np.float64)
@@ -191,8 +235,16 @@ def require_shape(frame: pd.DataFrame, column: str, pattern: str, expected: str,
         )
 
 
-def flags(frame: pd.DataFrame, column: str, table: str) -> npt.NDArray[np.bool_]:
+def flags(
+    frame: pd.DataFrame, column: str, table: str, place: Callable[[int], str] | None = None
+) -> npt.NDArray[np.bool_]:
     """Read a text column of True/False (or 1/0) as bool ``[n]``.
+
+    Args:
+        frame: a table with `ROW`.
+        column: the column.
+        table: the table's name for messages.
+        place: says where the n-th record (from 0) comes from; None: its row.
 
     Raises:
         DataError: naming all rows that hold something else.
@@ -200,9 +252,10 @@ def flags(frame: pd.DataFrame, column: str, table: str) -> npt.NDArray[np.bool_]
     lowered = frame[column].astype("str").str.strip().str.lower()
     true = lowered.isin(["true", "1", "1.0"]).to_numpy(dtype=np.bool_)
     false = lowered.isin(["false", "0", "0.0"]).to_numpy(dtype=np.bool_)
-    bad = frame.loc[~(true | false), ROW]
+    bad = np.flatnonzero(~(true | false))
     if len(bad):
-        raise DataError(f"{table}: {column} must be True or False:", [f"row {row}" for row in bad])
+        rows = [f"row {frame[ROW].iloc[n]}" if place is None else place(int(n)) for n in bad]
+        raise DataError(f"{table}: {column} must be True or False:", rows)
     return true
 
 

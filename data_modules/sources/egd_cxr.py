@@ -1,28 +1,29 @@
 """EGD-CXR 1.0.0 ("EyeGaze"): one radiologist, three exclusive classes, films from MIMIC-CXR."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from data_modules.errors import DataError
+from data_modules.images import image_size
 from data_modules.readings import ReadingTable, Region
 from data_modules.regions import MaskFileRegion
-from data_modules.sources.csv_tables import ROW, merge_duplicates, read_csv, read_header, require_shape
-from data_modules.sources.gaze_points import PAPER_SIGMA, elapsed, group_fixations, keep, log_summary
+from data_modules.sources.csv_tables import ROW, masked, merge_duplicates, read_csv, read_header, require_shape
+from data_modules.sources.egd_check import PAD_COLUMNS, SCREEN_COLUMNS, screen_agreement
+from data_modules.sources.gaze_points import elapsed, group_fixations, keep
 from data_modules.sources.locate import GAZE_TABLES, PointSource, is_inside
 from data_modules.sources.mimic_cxr import DICOM_ID, DICOM_ID_TEXT, FilmIndex, Missing
-from gaze_lightning.gaze import Fixations
-
-logger = logging.getLogger(__name__)
+from gaze_lightning.gaze import EGD_SIGMA_PX, Fixations, scaled_sigma
 
 EGD_CLASSES = ("Normal", "CHF", "pneumonia")
-AUTHORS_SIGMA_PX = 150.0
-"""``sigma_px`` of the data set's authors' heat maps, in pixels of full-size films."""
+EgdSigma = Literal["ggcam", "egd"] | float
+"""Standard deviation of the Gaussian per point: that of GG-CAM (`scaled_sigma`), that of the data set's authors
+(150 px of the original film), or pixels of the original film."""
 
 ANATOMY: dict[str, tuple[str, ...]] = {"CHF": ("mediastanum",), "pneumonia": ("left_lung", "right_lung")}
 """Where the signs of a class lie (file names of the source, its spelling): heart and mediastinum, either lung."""
@@ -38,7 +39,7 @@ def read_egd_cxr(
     films: FilmIndex,
     *,
     point_source: PointSource = "fixations",
-    sigma_px: float | None = None,
+    sigma: EgdSigma = "ggcam",
     missing: Missing = "error",
     lesion_root: Path | None = None,
 ) -> ReadingTable:
@@ -54,8 +55,8 @@ def read_egd_cxr(
         films: the index of the MIMIC-CXR-JPG films.
         point_source: ``"fixations"`` (``fixations.csv``, durations in seconds from FPOGD) or ``"raw_samples"``
             (``eye_gaze.csv``, each sample 1/60 s, as MT-UNet and GG-CAM use them).
-        sigma_px: standard deviation of the Gaussian per point in film pixels; None for 75.5 px per 3,072 lines.
-        missing: what to do about films that are not on disk.
+        sigma: standard deviation of the Gaussian per point; see `EgdSigma`.
+        missing: what to do about films that are not on disk, and masks that are unreadable or not of their film's size.
         lesion_root: folder with ``truth.csv`` and lesion masks (the phantom has one; the real data set does not).
 
     Returns:
@@ -65,13 +66,15 @@ def read_egd_cxr(
     Raises:
         DataError: if a table lacks columns or has cells, ids or labels that cannot be right, if a film does not have
             exactly one class, if the patient differs from MIMIC-CXR's, if no gaze row belongs to a film of the sheet,
-            or if films are missing (``missing = "error"``).
-        ValueError: if ``sigma_px`` is not positive.
+            or if films are missing or masks faulty (``missing = "error"``).
+        ValueError: if ``sigma`` is neither a known name nor a positive number.
     """
-    if sigma_px is not None and not sigma_px > 0:
-        raise ValueError(f"sigma_px must be positive, got {sigma_px}")
+    if sigma not in ("ggcam", "egd") and (isinstance(sigma, str) or not 0 < sigma < np.inf):
+        raise ValueError(f"sigma must be ggcam, egd or a positive number of film pixels, got {sigma}")
     counts: Counter[str] = Counter()
-    sheet = read_csv(root / _SHEET, text=["dicom_id", "patient_id"], numeric=EGD_CLASSES)
+    lost: Counter[str] = Counter()
+    pads = [name for name in PAD_COLUMNS if name in read_header(root / _SHEET)]
+    sheet = read_csv(root / _SHEET, text=["dicom_id", "patient_id"], numeric=[*EGD_CLASSES, *pads])
     require_shape(sheet, "dicom_id", DICOM_ID, DICOM_ID_TEXT, _SHEET)
     sheet, repeated = merge_duplicates(sheet, "dicom_id", _SHEET)
     if repeated:
@@ -103,13 +106,13 @@ def read_egd_cxr(
         }
     )
     labels = np.array(sheet["class"], dtype=np.int64)
-    fixations = _read_gaze(root / GAZE_TABLES[point_source], point_source, frame, known, sigma_px, counts)
-    regions = _anatomy(root, frame, labels)
+    screens = pd.concat([frame[["height", "width"]], sheet[pads]], axis=1)
+    fixations, note = _read_gaze(root / GAZE_TABLES[point_source], point_source, frame, known, screens, sigma, lost)
+    outlines = _anatomy(root, frame, labels, lost)
     if lesion_root is not None:
-        for sample_id, region in _lesions(lesion_root, frame, labels).items():
-            regions.setdefault(sample_id, []).append(region)
-    log_summary("EGD-CXR", frame, fixations, counts)
-    return ReadingTable(frame, labels, EGD_CLASSES, "single", fixations, regions, dict(counts))
+        outlines += _lesions(lesion_root, frame, labels)
+    regions = _sound(outlines, missing, lost)
+    return ReadingTable(frame, labels, EGD_CLASSES, "single", fixations, regions, dict(counts), dict(lost), (note,))
 
 
 def _classes(sheet: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -133,15 +136,18 @@ def _read_gaze(
     point_source: PointSource,
     frame: pd.DataFrame,
     known: pd.Series,
-    sigma_px: float | None,
+    screens: pd.DataFrame,
+    sigma: EgdSigma,
     counts: Counter[str],
-) -> dict[str, Fixations]:
-    numeric = ["X_ORIGINAL", "Y_ORIGINAL"]
+) -> tuple[dict[str, Fixations], str]:
+    """Return the fixations of each reading, and how well film and screen coordinates agree."""
+    numeric, header = ["X_ORIGINAL", "Y_ORIGINAL"], read_header(path)
     if point_source == "fixations":
         numeric += ["FPOGS", "FPOGD", "FPOGV"]
-    elif "Time (in secs)" in read_header(path):
+    elif "Time (in secs)" in header:
         numeric.append("Time (in secs)")
-    rows = read_csv(path, repeated=["DICOM_ID"], numeric=numeric)
+    screen = [name for name in SCREEN_COLUMNS if name in header]
+    rows = read_csv(path, repeated=["DICOM_ID"], numeric=[*numeric, *screen])
     if len(rows) and not rows["DICOM_ID"].isin(known).any():
         raise DataError(
             f"{path}: no DICOM_ID of this table occurs in {_SHEET}. Both must come from the same release; restore them."
@@ -172,40 +178,69 @@ def _read_gaze(
     else:
         duration = np.full(len(rows), _SAMPLE_SECONDS)
         start = rows["Time (in secs)"].to_numpy() if "Time (in secs)" in rows else elapsed(duration, sample)
-    sigma = PAPER_SIGMA * frame["height"].to_numpy()[sample] if sigma_px is None else np.full(len(rows), sigma_px)
+    if sigma == "ggcam":
+        spread = scaled_sigma(frame["height"], frame["width"])[sample]
+    else:
+        spread = np.full(len(rows), EGD_SIGMA_PX if sigma == "egd" else sigma, dtype=np.float64)
     points = {
         "x": rows["X_ORIGINAL"].to_numpy() + 0.5,
         "y": rows["Y_ORIGINAL"].to_numpy() + 0.5,
         "duration": duration,
-        "sigma_x": sigma,
-        "sigma_y": sigma,
+        "sigma_x": spread,
+        "sigma_y": spread,
         "start": start,
     }
-    return group_fixations(points, sample, frame["sample_id"].tolist())
+    return group_fixations(points, sample, frame["sample_id"].tolist()), screen_agreement(rows, screens)
 
 
 def _stranger(name: str) -> int:
     return -1 if len(name) == _CALIBRATION_LENGTH else -2
 
 
-def _anatomy(root: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64]) -> dict[str, list[Region]]:
-    regions: dict[str, list[Region]] = {}
-    incomplete = 0
-    for sample_id, height, width, label in zip(
-        frame["sample_id"], frame["height"], frame["width"], labels.tolist(), strict=True
+def _anatomy(
+    root: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64], counts: Counter[str]
+) -> list[tuple[str, str, MaskFileRegion]]:
+    """Return sample id, place for messages, and anatomy mask of each film that has those of its class."""
+    regions: list[tuple[str, str, MaskFileRegion]] = []
+    for sample_id, place, height, width, label in zip(
+        frame["sample_id"], frame["source_row"], frame["height"], frame["width"], labels.tolist(), strict=True
     ):
         names = ANATOMY.get(EGD_CLASSES[label], ())
         paths = tuple(path for name in names if (path := root / _SEGMENTS / sample_id / f"{name}.png").is_file())
         if paths and len(paths) == len(names):
-            regions[sample_id] = [MaskFileRegion(label, "anatomy", paths, (int(height), int(width)))]
+            regions.append((sample_id, place, MaskFileRegion(label, "anatomy", paths, (int(height), int(width)))))
         elif names:
-            incomplete += 1
-    if incomplete:
-        logger.warning("EGD-CXR: %d film(s) without the anatomy masks of their class", incomplete)
+            counts["films without the anatomy masks of their class (kept)"] += 1
     return regions
 
 
-def _lesions(folder: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64]) -> dict[str, Region]:
+def _sound(
+    outlines: Sequence[tuple[str, str, MaskFileRegion]], missing: Missing, counts: Counter[str]
+) -> dict[str, list[Region]]:
+    """Return the outlines of each sample; refuse, or leave out, those whose files do not fit their films."""
+    regions: dict[str, list[Region]] = {}
+    faults: list[str] = []
+    for sample_id, place, region in outlines:
+        found = {path: size for path in region.paths if (size := image_size(path)) != region.film_size}
+        for path, size in found.items():
+            name = f"{path.stem} mask" if region.kind == "anatomy" else "lesion mask"
+            stated = f"{region.film_size[0]} x {region.film_size[1]}"
+            seen = size if isinstance(size, str) else f"{size[0]} x {size[1]} pixels, the film {stated}"
+            faults.append(f"{place}, {name}: {seen}")
+        if found:
+            counts["unusable masks"] += 1
+        else:
+            regions.setdefault(sample_id, []).append(region)
+    if faults and missing == "error":
+        raise DataError(
+            f"{len(faults)} mask file(s) are missing, unreadable or not of their film's size (height x width). Restore "
+            "them, or set data.init_args.missing to drop to go on without them:",
+            faults,
+        )
+    return regions
+
+
+def _lesions(folder: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64]) -> list[tuple[str, str, MaskFileRegion]]:
     """Return the mask of all signs of each film's class: the rows of ``truth.csv`` whose finding is ``class``."""
     table = folder / "truth.csv"
     truth = read_csv(table, text=["dicom_id", "diagnosis", "finding", "file"])
@@ -217,6 +252,7 @@ def _lesions(folder: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64]) -
         )
     }
     paths: dict[str, list[Path]] = {}
+    places: dict[str, str] = {}
     wrong: list[str] = []
     for sample_id, diagnosis, file, row in zip(
         truth["dicom_id"], truth["diagnosis"], truth["file"], truth[ROW], strict=True
@@ -225,17 +261,18 @@ def _lesions(folder: Path, frame: pd.DataFrame, labels: npt.NDArray[np.int64]) -
             continue
         wrong += _truth_faults(folder, file, diagnosis, EGD_CLASSES[films[sample_id][0]], row)
         paths.setdefault(sample_id, []).append(folder / file)
+        places.setdefault(sample_id, f"{table.name} row {row}")
     if wrong:
         raise DataError(f"{table} does not fit the films. Write the data set again:", wrong)
-    return {
-        sample_id: MaskFileRegion(films[sample_id][0], "lesion", tuple(files), films[sample_id][1])
+    return [
+        (sample_id, places[sample_id], MaskFileRegion(films[sample_id][0], "lesion", tuple(files), films[sample_id][1]))
         for sample_id, files in paths.items()
-    }
+    ]
 
 
 def _truth_faults(folder: Path, file: str, diagnosis: str, expected: str, row: int) -> Sequence[str]:
     if diagnosis != expected:
-        return [f"row {row}: diagnosis {diagnosis!r}, the master sheet says {expected!r}"]
+        return [f"row {row}: diagnosis {masked(diagnosis)!r}, the master sheet says {expected!r}"]
     if not is_inside(folder / file, folder):
         return [f"row {row}: the mask lies outside the folder"]
-    return [] if (folder / file).is_file() else [f"row {row}: no mask file"]
+    return []

@@ -1,6 +1,5 @@
 """A folder of films without tables, for prediction."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,23 +8,27 @@ import pandas as pd
 
 from data_modules.errors import DataError
 from data_modules.readings import ReadingTable
-from data_modules.sources.gaze_points import log_summary
 from data_modules.sources.locate import is_inside
+from data_modules.sources.mimic_cxr import Missing
 
 
-def read_folder(root: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg")) -> ReadingTable:
+def read_folder(
+    root: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg"), missing: Missing = "error"
+) -> ReadingTable:
     """List every image below a folder, sorted by path; hidden files and folders are skipped.
 
     Args:
         root: the folder.
         suffixes: endings of image files, compared without regard to case.
+        missing: what to do about links to places outside the folder: refuse, or leave them out.
 
     Returns:
         A table without labels, gaze and sizes (0); ``sample_id``, ``image_id`` and ``subject`` are the path below
         ``root``, with forward slashes.
 
     Raises:
-        DataError: if the folder does not exist, holds no image, or an image is a link to a place outside it.
+        DataError: if the folder does not exist, holds no image, or (``missing = "error"``) an image is a link to a
+            place outside it.
     """
     root = root.expanduser()
     if not root.is_dir():
@@ -38,12 +41,16 @@ def read_folder(root: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg"))
     )
     if not names:
         raise DataError(f"{root}: no file ending in {', '.join(endings)} in this folder or below it.")
+    places = [f"film {n} of {len(names)}, sorted by path" for n in range(1, len(names) + 1)]
     outside = [not is_inside(root / name, root) for name in names]
-    if any(outside):
+    if any(outside) and missing == "error":
         raise DataError(
-            f"{root}: {sum(outside)} film(s) are links to places outside the folder. Copy them there.",
-            [f"file {n + 1} of {len(names)} (sorted)" for n in np.flatnonzero(outside)],
+            f"{root}: {sum(outside)} film(s) are links to places outside the folder. Copy them there, or leave "
+            "them out with missing: drop.",
+            [places[n] for n in np.flatnonzero(outside)],
         )
+    names = [name for name, out in zip(names, outside, strict=True) if not out]
+    places = [place for place, out in zip(places, outside, strict=True) if not out]
     ids = pd.Series([name.as_posix() for name in names], dtype="str")
     frame = pd.DataFrame(
         {
@@ -54,11 +61,11 @@ def read_folder(root: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg"))
             "height": np.zeros(len(names), dtype=np.int64),
             "width": np.zeros(len(names), dtype=np.int64),
             "split": "",
-            "source_row": [f"file {n + 1}" for n in range(len(names))],
+            "source_row": places,
         }
     )
-    log_summary("folder", frame, {}, Counter())
-    return ReadingTable(frame, None, (), "multi", {})
+    excluded = {"links to places outside the folder": sum(outside)} if any(outside) else {}
+    return ReadingTable(frame, None, (), "multi", {}, excluded=excluded)
 
 
 def _hidden(name: Path) -> bool:

@@ -1,6 +1,5 @@
 """From one long table of gaze points to fixations per reading, with every loss counted."""
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -9,12 +8,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from gaze_lightning.gaze import Fixations
-
-logger = logging.getLogger(__name__)
-
-PAPER_SIGMA = 75.5 / 3072
-"""Standard deviation of the Gaussian per point, as a share of the film's height: MT-UNet and GG-CAM use 75.5 px on
-films of 3,072 lines (released code; ``spec/datasets.md`` section 6)."""
 
 
 def keep(frame: pd.DataFrame, good: npt.NDArray[np.bool_], reason: str, counts: Counter[str]) -> pd.DataFrame:
@@ -53,6 +46,8 @@ def group_fixations(
     Returns:
         ``sample_id`` -> fixations; readings without points are absent.
     """
+    if not len(sample):
+        return {}
     order = np.argsort(sample, kind="stable")
     present, first = np.unique(sample[order], return_index=True)
     ends = [*first[1:].tolist(), len(order)]
@@ -61,16 +56,3 @@ def group_fixations(
         sample_ids[index]: Fixations(**{name: values[start:end] for name, values in ordered.items()})
         for index, start, end in zip(present.tolist(), first.tolist(), ends, strict=True)
     }
-
-
-def log_summary(
-    source: str, frame: pd.DataFrame, fixations: Mapping[str, Fixations], counts: Mapping[str, int]
-) -> None:
-    """Log one line: what was read and what was left out (counts only, no ids)."""
-    points = sum(len(reading) for reading in fixations.values())
-    without = len(frame) - sum(len(reading) > 0 for reading in fixations.values())
-    lost = ", ".join(f"{reason} {count}" for reason, count in counts.items()) or "nothing"
-    logger.info(
-        "%s: %d readings of %d films, %d patients; %d gaze points; %d readings without gaze (kept); left out: %s",
-        source, len(frame), frame["image_id"].nunique(), frame["subject"].nunique(), points, without, lost,
-    )  # fmt: skip

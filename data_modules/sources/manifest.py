@@ -1,6 +1,7 @@
 """Anybody's own films: a table of images, or a table of fixations, or both."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from data_modules.errors import DataError
+from data_modules.images import image_size
 from data_modules.readings import LabelType, ReadingTable
 from data_modules.sources.csv_tables import ROW, merge_duplicates, read_csv, require_shape
-from data_modules.sources.gaze_points import keep, log_summary
+from data_modules.sources.gaze_points import keep
 from data_modules.sources.locate import is_inside
 from data_modules.sources.manifest_fixations import FixationColumns, clean_points, group_points, read_points
 from data_modules.sources.mimic_cxr import Missing
@@ -57,7 +58,7 @@ def read_manifest(
         class_names: the names in ``class_column``, in the order wanted; None: those that occur, sorted.
         fixation_columns: the layout of ``fixations_csv``.
         readers: ``"separate"``: one sample per image and reader; ``"merged"``: one per image with all fixations.
-        sigma_px: standard deviation of the Gaussian per fixation in image pixels; None for 75.5 px per 3,072 lines.
+        sigma_px: standard deviation of the Gaussian per fixation in image pixels; None: `scaled_sigma`.
         missing: what to do about images that are not there or cannot be opened.
 
     Returns:
@@ -66,8 +67,8 @@ def read_manifest(
 
     Raises:
         DataError: if tables lack columns, hold cells or labels that cannot be right or contradict themselves, if paths
-            leave ``root``, if units are evidently wrong, if fixations and images have no image in common, or if images
-            are missing (``missing = "error"``).
+            leave ``root`` or several lead to one file, if units are evidently wrong, if fixations and images have no
+            image in common, or if images are missing (``missing = "error"``).
         ValueError: if the arguments contradict each other.
     """
     if images_csv is None and fixations_csv is None:
@@ -80,6 +81,7 @@ def read_manifest(
         raise ValueError(f"sigma_px must be positive, got {sigma_px}")
     layout = fixation_columns or FixationColumns()
     counts: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     points = None if fixations_csv is None else read_points(root / fixations_csv, layout)
     extra = [column for column in (subject_column, split_column, class_column) if column is not None]
     if images_csv is not None:
@@ -92,7 +94,10 @@ def read_manifest(
         assert fixations_csv is not None
         table, image_column = root / fixations_csv, layout.image
         images = points[[layout.image, ROW]].drop_duplicates(layout.image).astype({layout.image: "str"})
-        images = images.reset_index(drop=True)
+        files = images[layout.image].map(lambda name: os.path.realpath(root / name))
+        images = images[~files.duplicated()].reset_index(drop=True)
+    if points is not None:
+        points = _spell_alike(points, layout.image, images[image_column], root)
     images = _check_images(root, images, image_column, table.name, missing, counts)
     labels, names, label_type = _labels(images, table.name, label_columns, class_column, class_names)
     frame = pd.DataFrame(
@@ -119,13 +124,20 @@ def read_manifest(
         frame.insert(0, "sample_id", frame["image_id"])
     else:
         assert fixations_csv is not None
-        points = clean_points(points, layout, frame, (root / fixations_csv).name, counts)
+        points = clean_points(points, layout, frame, (root / fixations_csv).name, lost)
         frame, fixations = group_points(points, layout, frame, readers, sigma_px)
     if labels is not None:
         labels = labels[frame["image_index"].to_numpy()]
     frame = frame.drop(columns="image_index").reset_index(drop=True)
-    log_summary(table.name, frame, fixations, counts)
-    return ReadingTable(frame, labels, names, label_type, fixations, {}, dict(counts))
+    return ReadingTable(frame, labels, names, label_type, fixations, {}, dict(counts), dict(lost))
+
+
+def _spell_alike(points: pd.DataFrame, column: str, images: pd.Series, root: Path) -> pd.DataFrame:
+    """Give images in the fixation table the spelling of the table of images (``./a.png`` is ``a.png``)."""
+    spelt = {os.path.realpath(root / name): name for name in images}
+    names = points[column].astype("str")
+    alike = {name: spelt.get(os.path.realpath(root / name), name) for name in names.unique()}
+    return points.assign(**{column: names.map(alike)})
 
 
 def _check_images(
@@ -138,7 +150,14 @@ def _check_images(
             f"{table}: {column} must be a path below {root}; it is blank, absolute or leads elsewhere in:",
             [f"row {row}" for row in images.loc[outside, ROW]],
         )
-    sizes = [_image_size(root / name) for name in images[column]]
+    files = pd.Series([os.path.realpath(root / name) for name in images[column]], index=images.index)
+    twice = files.duplicated(keep=False)
+    if twice.any():
+        raise DataError(
+            f"{table}: several rows name the same image file in different ways. List every image once:",
+            [f"rows {', '.join(map(str, rows))}" for _, rows in images[twice].groupby(files[twice], sort=False)[ROW]],
+        )
+    sizes = [image_size(root / name) for name in images[column]]
     faults = [f"row {row}: {size}" for row, size in zip(images[ROW], sizes, strict=True) if not isinstance(size, tuple)]
     if faults and missing == "error":
         raise DataError(
@@ -151,17 +170,6 @@ def _check_images(
     images["height"] = np.array([size[0] for size in sizes if isinstance(size, tuple)], dtype=np.int64)
     images["width"] = np.array([size[1] for size in sizes if isinstance(size, tuple)], dtype=np.int64)
     return images
-
-
-def _image_size(path: Path) -> tuple[int, int] | str:
-    """Return (height, width) from the file's header, or what is wrong."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        return "no such file"
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return "not a readable image"
 
 
 def _labels(
@@ -193,6 +201,4 @@ def _labels(
             ],
         )
     values[values == -1] = np.nan
-    for k in np.flatnonzero(np.isnan(values).all(axis=0)).tolist():
-        logger.warning("%s: no image has a known value of %s; it is not learnt from", table, label_columns[k])
     return values, tuple(label_columns), "multi"

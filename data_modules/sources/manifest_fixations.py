@@ -10,8 +10,8 @@ import pandas as pd
 
 from data_modules.errors import DataError
 from data_modules.sources.csv_tables import attach, read_csv
-from data_modules.sources.gaze_points import PAPER_SIGMA, elapsed, group_fixations, keep
-from gaze_lightning.gaze import Fixations
+from data_modules.sources.gaze_points import elapsed, group_fixations, keep
+from gaze_lightning.gaze import Fixations, scaled_sigma
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class FixationColumns:
         reader: column that tells the readers of one image apart; None: one reader.
         units: ``"pixels"`` of the image file, or ``"fraction"`` of its width and height.
         whole_pixels: true if positions are pixel numbers (pixel k is the square from k to k + 1); 0.5 is then added.
+
+    Raises:
+        ValueError: if fractions are said to be whole pixels.
     """
 
     image: str = "image"
@@ -39,6 +42,11 @@ class FixationColumns:
     reader: str | None = None
     units: Literal["pixels", "fraction"] = "pixels"
     whole_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse units that contradict each other."""
+        if self.units == "fraction" and self.whole_pixels:
+            raise ValueError("units: fraction and whole_pixels contradict each other; leave whole_pixels out")
 
 
 def read_points(path: Path, layout: FixationColumns) -> pd.DataFrame:
@@ -89,7 +97,7 @@ def clean_points(
     sizes = frame[["image_id", "image_index", "height", "width"]].rename(columns={"image_id": layout.image})
     points = attach(points, sizes, layout.image, table)
     known = points["image_index"].notna().to_numpy(dtype=np.bool_)
-    if not known.any():
+    if len(frame) and not known.any():
         raise DataError(
             f"{table}: no {layout.image} of this table is among the images. Spell them alike in both tables "
             f"({len(frame)} images, {points[layout.image].nunique()} other names in the fixations)."
@@ -123,7 +131,7 @@ def group_points(
         layout: its columns.
         frame: the images; see `clean_points`.
         readers: one sample per image and reader, or per image.
-        sigma_px: standard deviation of the Gaussian per fixation, image pixels; None for 75.5 px per 3,072 lines.
+        sigma_px: standard deviation of the Gaussian per fixation, image pixels; None: `scaled_sigma`.
     """
     image = points["image_index"].to_numpy(dtype=np.int64)
     reader = np.zeros(len(points), dtype=np.int64)
@@ -153,8 +161,7 @@ def group_points(
     else:
         frame.insert(0, "sample_id", frame["image_id"])
         sample = image
-    height = points["height"].to_numpy(dtype=np.float64)
-    sigma = PAPER_SIGMA * height if sigma_px is None else np.full(len(points), sigma_px)
+    sigma = scaled_sigma(points["height"], points["width"]) if sigma_px is None else np.full(len(points), sigma_px)
     arrays = {
         "x": points[layout.x].to_numpy(),
         "y": points[layout.y].to_numpy(),

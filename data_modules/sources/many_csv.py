@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data_modules.errors import DataError
-from data_modules.sources.csv_tables import BLANK, ROW, convert_numbers, require_columns
+from data_modules.sources.csv_tables import BLANK, ROW, UNREADABLE, convert_numbers, masked
 
 FILE = "_file"
 """Column added by `read_many`: index of the file that the row comes from."""
@@ -32,46 +32,60 @@ def read_many(
         the order of the files.
 
     Raises:
-        DataError: if files are empty, lack a column, have rows with too many or too few cells, or cells that are not
-            numbers; all such rows at once.
+        DataError: if files cannot be opened or are no text, are empty, lack a column, have rows with too many or too
+            few cells, or cells that are not numbers; all such files or rows at once.
     """
     wanted = [*text, *numeric]
     groups: dict[bytes, tuple[list[int], list[int], list[bytes]]] = {}
-    ragged: list[str] = []
+    damaged: list[str] = []
     for index, (path, name) in enumerate(zip(paths, names, strict=True)):
-        header, _, body = path.read_bytes().removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+        try:
+            header, _, body = path.read_bytes().removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+            columns = header.rstrip(b"\r").decode().split(",")
+            body.decode()
+        except OSError as error:  # its text names the path, which holds the reading's id
+            damaged.append(f"{name}: cannot be opened ({error.strerror})")
+            continue
+        except UnicodeDecodeError:
+            damaged.append(f"{name}: is not a text file")
+            continue
         header = header.rstrip(b"\r")
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        if header not in groups:
-            require_columns(Path(name), header.decode("utf-8", "replace").split(","), wanted)
-            groups[header] = ([], [], [])
-        cells = header.count(b",")
-        ragged += [
-            f"{name} row {n}: {line.count(b',') + 1} cells instead of {cells + 1}"
-            for n, line in enumerate(lines, start=2)
-            if line.count(b",") != cells
+        if faults := [column for column in wanted if columns.count(column) != 1]:
+            damaged.append(
+                f"{name}: missing (or repeated) column(s): {', '.join(faults)}. The file has: "
+                f"{masked(', '.join(columns))}"
+            )
+            continue
+        lines = [(n, line) for n, line in enumerate(body.split(b"\n"), start=2) if line.strip()]
+        damaged += [
+            f"{name} row {n}: {line.count(b',') + 1} cells instead of {len(columns)}"
+            for n, line in lines
+            if line.count(b",") != len(columns) - 1
         ]
-        files, counts, joined = groups[header]
-        files.append(index)
-        counts.append(len(lines))
-        joined += lines
-    if ragged:
-        raise DataError("damaged tables (interrupted download?); download them again:", ragged)
+        files, numbers, joined = groups.setdefault(header, ([], [], []))
+        files += [index] * len(lines)
+        numbers += [n for n, _ in lines]
+        joined += [line for _, line in lines]
+    if damaged:
+        raise DataError("damaged tables (interrupted download?); download them again:", damaged)
     parts = []
-    for header, (files, counts, joined) in groups.items():
-        part = pd.read_csv(
-            io.BytesIO(b"\n".join([header, *joined])),
-            usecols=wanted,
-            dtype=dict.fromkeys(text, "str"),
-            keep_default_na=False,
-            na_values={column: list(BLANK) for column in numeric},
-            index_col=False,
-            low_memory=False,
-        )[wanted]
-        if len(part) != sum(counts):
+    for header, (files, numbers, joined) in groups.items():
+        try:
+            part = pd.read_csv(
+                io.BytesIO(b"\n".join([header, *joined])),
+                usecols=wanted,
+                dtype=dict.fromkeys(text, "str"),
+                keep_default_na=False,
+                na_values={column: list(BLANK) for column in numeric},
+                index_col=False,
+                low_memory=False,
+            )[wanted]
+        except UNREADABLE as error:
+            raise DataError(f"{names[files[0]]} and tables like it are damaged; download them again.") from error
+        if len(part) != len(files):
             raise DataError(f"{names[files[0]]} and tables like it contain quoted line breaks; download them again.")
-        part[FILE] = np.repeat(files, counts).astype(np.int64)
-        part[ROW] = np.concatenate([np.arange(2, 2 + count) for count in counts]).astype(np.int64)
+        part[FILE] = np.array(files, dtype=np.int64)
+        part[ROW] = np.array(numbers, dtype=np.int64)
         at, row = part[FILE].to_numpy(), part[ROW].to_numpy()
         parts.append(
             convert_numbers(

@@ -12,11 +12,11 @@ from data_modules.errors import DataError
 from data_modules.readings import ReadingTable, Region
 from data_modules.regions import EllipseRegion
 from data_modules.sources.csv_tables import ROW, flags, merge_duplicates, read_csv, require_shape
-from data_modules.sources.gaze_points import group_fixations, keep, log_summary
+from data_modules.sources.gaze_points import group_fixations, keep
 from data_modules.sources.many_csv import FILE, read_many
 from data_modules.sources.mimic_cxr import FilmIndex, Missing
 from data_modules.sources.reflacx_labels import PHASE_LABELS, REFLACX_LABELS, label_columns
-from gaze_lightning.gaze import Fixations
+from gaze_lightning.gaze import REFLACX_SIGMA_DEGREES, Fixations
 
 _POSITION = ["x_position", "y_position"]
 _TIME = ["timestamp_start_fixation", "timestamp_end_fixation"]
@@ -33,7 +33,7 @@ def read_reflacx(
     phases: Sequence[int] = (1, 2, 3),
     labels: Sequence[str] | None = None,
     certainty_threshold: float = 3,
-    sigma_degrees: float = 1.0,
+    sigma_degrees: float = REFLACX_SIGMA_DEGREES,
     missing: Missing = "error",
 ) -> ReadingTable:
     """Read REFLACX (``spec/datasets.md`` section 2). Several readings of one film stay separate samples.
@@ -58,13 +58,14 @@ def read_reflacx(
         ``split`` is the source's own (MIMIC-CXR's). Lesions are the ellipses with at least ``certainty_threshold``.
 
     Raises:
-        DataError: if a table lacks columns or has cells, ids or certainties that cannot be right, if patient or film
-            size differ from MIMIC-CXR's, or if films or tables are missing (``missing = "error"``).
+        DataError: if a table lacks columns or has cells, ids or certainties that cannot be right, if patient, film
+            size or split differ from MIMIC-CXR's, or if films or tables are missing (``missing = "error"``).
         ValueError: if an argument names an unknown phase or label, or is out of its range.
     """
     classes = tuple(REFLACX_LABELS if labels is None else labels)
     _check_arguments(phases, classes, certainty_threshold, sigma_degrees)
     counts: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
     readings = pd.concat(
         [_read_phase(root, phase, classes, certainty_threshold, counts) for phase in phases], ignore_index=True
     )
@@ -88,11 +89,10 @@ def read_reflacx(
             "source_row": readings["place"],
         }
     )
-    fixations = _read_fixations(root, frame, sigma_degrees, missing, counts)
-    regions = _read_ellipses(root, frame, classes, certainty_threshold, missing, counts)
-    log_summary("REFLACX", frame, fixations, counts)
+    fixations = _read_fixations(root, frame, sigma_degrees, missing, lost)
+    regions = _read_ellipses(root, frame, classes, certainty_threshold, missing, lost)
     target = np.array(readings[list(classes)], dtype=np.float32)
-    return ReadingTable(frame, target, classes, "multi", fixations, regions, dict(counts))
+    return ReadingTable(frame, target, classes, "multi", fixations, regions, dict(counts), dict(lost))
 
 
 def _check_arguments(phases: Sequence[int], classes: Sequence[str], threshold: float, sigma: float) -> None:
@@ -154,15 +154,22 @@ def _compare_with_mimic(readings: pd.DataFrame, found: pd.DataFrame, present: np
     listed = found[["width", "height"]].to_numpy(dtype=np.float64)
     patient = present & (found["subject"] != readings["subject_id"]).to_numpy()
     size = present & (said != listed).any(axis=1)
-    if patient.any() or size.any():
+    stated = found["split"].isin(["train", "validate", "test"])
+    split = present & (stated & (found["split"] != readings["split"])).to_numpy()
+    if patient.any() or size.any() or split.any():
         raise DataError(
-            "REFLACX and MIMIC-CXR-JPG disagree about a film's patient or size (fixations would be shifted). Restore "
-            "the metadata files:",
+            "REFLACX and MIMIC-CXR-JPG disagree about a film's patient, size (fixations would be shifted) or split. "
+            "Restore the metadata files:",
             [f"{readings['place'].iloc[n]}: another patient" for n in np.flatnonzero(patient)]
             + [
                 f"{readings['place'].iloc[n]}: {said[n, 0]:g} x {said[n, 1]:g} there, {listed[n, 0]:g} x "
                 f"{listed[n, 1]:g} in MIMIC-CXR-JPG"
                 for n in np.flatnonzero(size)
+            ]
+            + [
+                f"{readings['place'].iloc[n]}: {readings['split'].iloc[n]} there, {found['split'].iloc[n]} in "
+                "MIMIC-CXR-JPG"
+                for n in np.flatnonzero(split)
             ],
         )
 
@@ -237,21 +244,37 @@ def _read_ellipses(
     root: Path, frame: pd.DataFrame, classes: Sequence[str], threshold: float, missing: Missing, counts: Counter[str]
 ) -> dict[str, list[Region]]:
     regions: dict[str, list[Region]] = {}
+    wrong: list[str] = []
     here, paths, names = _tables(root, frame, "anomaly_location_ellipses.csv", missing, counts)
     for phase in (1, 2, 3):
         members = [n for n, index in enumerate(here) if frame["sample_id"].iloc[index][1] == str(phase)]
         flagged = {name: label_columns(phase, name) for name in classes if name != "Support devices"}
         columns = [column for column in PHASE_LABELS[phase] if any(column in names for names in flagged.values())]
         rows = read_many([paths[n] for n in members], [names[n] for n in members], numeric=_ELLIPSE, text=columns)
+        certainty = rows["certainty"].to_numpy(dtype=np.float64)
+        bad = ~(np.isnan(certainty) | ((certainty >= 0) & (certainty <= 5)))
+        wrong += [
+            f"{names[members[rows[FILE].iloc[n]]]} row {rows[ROW].iloc[n]}: {certainty[n]:g}"
+            for n in np.flatnonzero(bad)
+        ]
+        rows = keep(rows, ~np.isnan(certainty), "ellipses without a certainty", counts)
         rows = keep(rows, (rows["certainty"] >= threshold).to_numpy(), "ellipses below the certainty threshold", counts)
         box = rows[_ELLIPSE[:4]].to_numpy(dtype=np.float64)
         good = np.isfinite(box).all(axis=1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
         rows = keep(rows, good, "ellipses without area", counts)
-        reading = [frame["sample_id"].iloc[here[members[file]]] for file in rows[FILE]]
-        marked = {column: flags(rows, column, f"anomaly_location_ellipses.csv of phase {phase}") for column in columns}
-        corners = box[good].tolist()
+        index = np.array([here[n] for n in members], dtype=np.int64)[rows[FILE].to_numpy()]
+        box = rows[_ELLIPSE[:4]].to_numpy(dtype=np.float64)
+        width, height = frame["width"].to_numpy()[index], frame["height"].to_numpy()[index]
+        on_film = (box[:, 2] > 0) & (box[:, 3] > 0) & (box[:, 0] < width) & (box[:, 1] < height)
+        rows = keep(rows, on_film, "ellipses off the film", counts)
+        reading = [frame["sample_id"].iloc[n] for n in index[on_film]]
+        places = [f"{names[members[file]]} row {row}" for file, row in zip(rows[FILE], rows[ROW], strict=True)]
+        marked = {column: flags(rows, column, "damaged tables", places.__getitem__) for column in columns}
+        corners = box[on_film].tolist()
         for name, sources in flagged.items():
             chosen = np.logical_or.reduce([marked[column] for column in sources], axis=0) if sources else np.zeros(0)
             for n in np.flatnonzero(chosen):
                 regions.setdefault(reading[n], []).append(EllipseRegion(classes.index(name), "lesion", *corners[n]))
+    if wrong:
+        raise DataError("anomaly_location_ellipses.csv: certainty must lie in 0..5. Restore the tables:", wrong)
     return regions

@@ -16,7 +16,7 @@ def phantom(args: list[str]) -> None:
         description="Write the synthetic data set (drawn chest films, simulated reading gaze) in the on-disk formats "
         "of MIMIC-CXR-JPG, EyeGaze (EGD-CXR) and REFLACX. A test bench, not clinical evidence.",
     )
-    parser.add_argument("--root", type=str, required=True, help="folder to write; its parent must exist")
+    parser.add_argument("--root", type=str, required=True, help="folder to write; made if absent")
     parser.add_argument("--workers", type=int | None, default=None, help="processes (default: one per core)")
     parser.add_class_arguments(PhantomKnobs, "knobs")
     options = parser.instantiate_classes(parser.parse_args(args))

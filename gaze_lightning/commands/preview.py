@@ -21,6 +21,8 @@ def preview(files: list[str], args: list[str]) -> None:
         files: configuration files with a ``data`` section.
         args: ``--data.init_args...``, ``--cases``, ``--part``, ``--output``.
     """
+    for name in data_modules.__all__:  # short names are found among the classes imported so far
+        getattr(data_modules, name)
     parser = ArgumentParser(prog="gaze-lightning preview", description=preview.__doc__)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)

@@ -1,6 +1,7 @@
 """``train``, ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import torch
 import yaml
 from pytorch_lightning.utilities import rank_zero_only
 
+from data_modules.errors import DataError
 from gaze_lightning.cli import GazeCLI
+from gaze_lightning.run_folder import remove_empty_run_folder
 
 
 def run(command: str, args: list[str], images: str | None = None) -> None:
@@ -20,15 +23,19 @@ def run(command: str, args: list[str], images: str | None = None) -> None:
         args: its arguments, with experiment names already resolved to files.
         images: ``predict`` only: folder of films to predict instead of the configured data.
     """
-    if images is not None:
-        args = _predict_folder(args, Path(images))
-    cli = GazeCLI(["fit" if command == "train" else command, *args])
-    if command == "train":
-        best = cli.run_folder / "checkpoints" / "best.ckpt"
-        # fast_dev_run and an interrupted run leave no best checkpoint: then the weights at hand are tested
-        cli.trainer.test(
-            cli.model, datamodule=cli.datamodule, ckpt_path=str(best) if best.is_file() else None, verbose=False
-        )
+    try:
+        with tempfile.TemporaryDirectory(prefix="gaze_lightning_") as folder:
+            if images is not None:
+                args = _predict_folder(args, Path(images), Path(folder))
+            cli = GazeCLI(["fit" if command == "train" else command, *args])
+        if command == "train":
+            best = getattr(cli.trainer.checkpoint_callback, "best_model_path", None)
+            # fast_dev_run leaves no best checkpoint: then the weights at hand are tested
+            cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best or None, verbose=False)
+    except DataError as error:
+        remove_empty_run_folder()
+        print(f"\n{error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
     _farewell(cli.run_folder)
 
 
@@ -42,7 +49,7 @@ def _farewell(folder: Path) -> None:
         "metrics.csv": "curves",
         "cams": "CAM panels (PNG)",
         "overlays": "CAM overlays (PNG)",
-        "checkpoints": "best.ckpt, last.ckpt",
+        "checkpoints": ", ".join(sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))),
         "config.yaml": "the resolved configuration",
     }
     print(f"\n{shown}/")  # noqa: T201
@@ -51,7 +58,7 @@ def _farewell(folder: Path) -> None:
             print(f"  {name:<16} {text}")  # noqa: T201
 
 
-def _predict_folder(args: list[str], images: Path) -> list[str]:
+def _predict_folder(args: list[str], images: Path, temporary: Path) -> list[str]:
     """Replace the data of a run's configuration by a folder of films."""
     config_path, checkpoint = args[args.index("--config") + 1], args[args.index("--ckpt_path") + 1]
     config: dict[str, Any] = yaml.safe_load(Path(config_path).read_text())
@@ -69,6 +76,6 @@ def _predict_folder(args: list[str], images: Path) -> list[str]:
             "cache_dir": None,
         },
     }
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
-        yaml.safe_dump(config, file)
-    return [file.name if arg == config_path else arg for arg in args]
+    changed = temporary / "config.yaml"
+    changed.write_text(yaml.safe_dump(config))
+    return [str(changed) if arg == config_path else arg for arg in args]

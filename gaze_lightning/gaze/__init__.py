@@ -3,8 +3,6 @@
 from gaze_lightning.gaze.fixations import Fixations
 from gaze_lightning.gaze.saliency import (
     EGD_SIGMA_PX,
-    MTUNET_FILM_HEIGHT,
-    MTUNET_SIGMA_PX,
     REFLACX_SIGMA_DEGREES,
     Normalise,
     Sampling,
@@ -15,8 +13,6 @@ from gaze_lightning.gaze.saliency import (
 
 __all__ = [
     "EGD_SIGMA_PX",
-    "MTUNET_FILM_HEIGHT",
-    "MTUNET_SIGMA_PX",
     "REFLACX_SIGMA_DEGREES",
     "Fixations",
     "Normalise",

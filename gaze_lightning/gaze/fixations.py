@@ -115,21 +115,24 @@ class Fixations:
             visible=visible,
         )
 
-    def weights(self, kind: Literal["duration", "count"]) -> Array:
-        """Return the weight of each fixation ``[N]``: its seconds, or one.
+    def weights(self, kind: Literal["duration", "count", "density"]) -> Array:
+        """Return the weight ``[N]`` of each fixation's Gaussian of height one.
+
+        Args:
+            kind: ``duration``: seconds; ``count``: one; ``density``: seconds / (sigma_x sigma_y), with which the
+                Gaussians are normal densities times seconds, up to a factor common to all, as REFLACX's authors
+                publish them: a fixation on a zoomed part of the film is narrower and higher.
 
         Raises:
-            ValueError: If ``kind`` is neither ``duration`` nor ``count``.
+            ValueError: If ``kind`` is none of these.
         """
         if kind == "duration":
             return self.duration.copy()
         if kind == "count":
             return np.ones(len(self))
-        raise ValueError(f"unknown weight {kind!r}: choose 'duration' or 'count'")
-
-    def inside(self, width: float, height: float) -> npt.NDArray[np.bool_]:
-        """Return bool ``[N]``: true where the position lies in ``[0, width) x [0, height)``."""
-        return (self.x >= 0) & (self.x < width) & (self.y >= 0) & (self.y < height)
+        if kind == "density":
+            return self.duration / (self.sigma_x * self.sigma_y)
+        raise ValueError(f"unknown weight {kind!r}: choose 'duration', 'count' or 'density'")
 
 
 def _refuse(bad: npt.NDArray[np.bool_], reason: str) -> None:

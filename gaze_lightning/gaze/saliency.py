@@ -23,13 +23,6 @@ Array = npt.NDArray[np.float64]
 EGD_SIGMA_PX = 150.0
 """Sigma of the EyeGaze (EGD-CXR) authors' static heat maps, in pixels of the original film; each fixation weighs 1."""
 
-MTUNET_SIGMA_PX = 75.5
-"""Sigma of MT-UNet and GG-CAM (OpenCV's default for a 501-pixel kernel), in pixels of a film
-:data:`MTUNET_FILM_HEIGHT` high; use :func:`scaled_sigma` for other heights."""
-
-MTUNET_FILM_HEIGHT = 3072.0
-"""Height in pixels of the film to which :data:`MTUNET_SIGMA_PX` refers."""
-
 REFLACX_SIGMA_DEGREES = 1.0
 """Sigma of the REFLACX authors' heat maps, in degrees of visual angle; the tables give pixels per degree and axis for
 every fixation. Weights are seconds, Gaussians are densities clipped to the part of the film that was shown."""
@@ -39,15 +32,23 @@ _NOTHING = 1e-200
 """A map whose sum or maximum is below this counts as empty: dividing by it would amplify rounding noise."""
 
 
-def scaled_sigma(height: float, sigma: float = MTUNET_SIGMA_PX, reference_height: float = MTUNET_FILM_HEIGHT) -> float:
-    """Return the sigma in pixels of an image ``height`` pixels high that looks like ``sigma`` at ``reference_height``.
+def scaled_sigma(height: npt.ArrayLike, width: npt.ArrayLike) -> Array:
+    """Return the sigma of MT-UNet and GG-CAM in pixels of films of any size and shape.
+
+    The papers take 75.5 px (OpenCV's default for a 501-pixel kernel) on films padded to a canvas of 3,072 lines and
+    2,560 columns: 2.5 % of the height of the film padded to 6:5.
+
+    Args:
+        height: Heights of the films, pixels, of any shape.
+        width: Widths of the films, pixels; broadcast against ``height``.
 
     Raises:
-        ValueError: If one of the numbers is not positive and finite.
+        ValueError: If a size is not positive and finite.
     """
-    if not all(math.isfinite(value) and value > 0 for value in (height, sigma, reference_height)):
-        raise ValueError(f"scaled_sigma needs positive numbers, got {(height, sigma, reference_height)}")
-    return sigma * height / reference_height
+    sides = np.broadcast_arrays(np.asarray(height, dtype=np.float64), np.asarray(width, dtype=np.float64))
+    if not all((np.isfinite(side) & (side > 0)).all() for side in sides):
+        raise ValueError("scaled_sigma needs positive, finite heights and widths")
+    return np.asarray(75.5 / 3072 * np.maximum(sides[0], 1.2 * sides[1]))
 
 
 def render_saliency(

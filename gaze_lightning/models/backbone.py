@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from gaze_lightning.models.weights import load_weights
+from gaze_lightning.models.weights import LoadReport, load_weights
 
 _WORKING = "models that work: resnet18, resnet50, densenet121, densenet201, vgg16, tf_efficientnetv2_s, convnext_tiny"
 
@@ -56,8 +56,11 @@ class Backbone(nn.Module):
         if channels_last:
             self.net = self.net.to(memory_format=torch.channels_last)
 
-    def load_pretrained(self, pretrained: bool | str) -> None:
+    def load_pretrained(self, pretrained: bool | str) -> LoadReport | None:
         """Fill the network with timm's weights (``True``) or those of a file; ``False`` changes nothing.
+
+        Returns:
+            Which keys were loaded; None for ``False``.
 
         Raises:
             ValueError: timm has no weights for this model, or no key of the file matches.
@@ -65,9 +68,12 @@ class Backbone(nn.Module):
             ConnectionError: the weights are not in the local cache and the hub cannot be reached.
         """
         if isinstance(pretrained, str):
-            load_weights(self.net, pretrained)
-        elif pretrained:
-            self.net.load_state_dict(self._create(pretrained=True).state_dict())
+            return load_weights(self.net, pretrained)
+        if pretrained:
+            stored = self._create(pretrained=True).state_dict()
+            self.net.load_state_dict(stored)
+            return LoadReport(matched=tuple(stored), missing=(), unexpected=(), mismatched=())
+        return None
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute features.

@@ -1,6 +1,5 @@
 """Weights from files, with an account of what was loaded."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-_log = logging.getLogger(__name__)
 _SHOWN = 5
 
 
@@ -50,7 +48,7 @@ def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
         path: the file.
 
     Returns:
-        The account, which is also logged (level INFO, or WARNING when the module keeps some of its own values).
+        The account; whoever loads prints it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,9 +73,6 @@ def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
             "these weights belong to another architecture"
         )
     module.load_state_dict({key: inside[key] for key in matched}, strict=False)
-    complete = not (report.missing or report.mismatched)
-    removed = f", prefix {prefix!r} removed" if prefix else ""
-    _log.log(logging.INFO if complete else logging.WARNING, "Weights from %s%s: %s", path.name, removed, report)
     return report
 
 

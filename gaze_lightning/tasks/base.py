@@ -143,7 +143,7 @@ class GazeTask(LightningModule):
                 )
             self._unchecked.clear()
 
-    def freeze_idle(self, parameters: list[nn.Parameter]) -> None:
+    def skip_in_step(self, parameters: list[nn.Parameter]) -> None:
         """Forget gradients, so that the optimiser skips these parameters: zero gradients still move by momentum."""
         for parameter in parameters:
             parameter.grad = None

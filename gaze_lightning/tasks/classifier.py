@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -90,7 +90,7 @@ class Classifier(GazeTask):
             schedule=schedule,
             warmup=warmup,
         )
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # config.yaml has them; a path among them is nobody else's business
         self._pretrained = pretrained
         network = Backbone(backbone, in_chans, False, output_stride, mean, std, channels_last)
         self.model = CAMClassifier(network, len(class_names), cam_scale)
@@ -102,7 +102,9 @@ class Classifier(GazeTask):
     def setup(self, stage: str) -> None:
         """Called by Lightning; reads pretrained weights before a training (a checkpoint replaces them afterwards)."""
         if stage == "fit":
-            self.model.backbone.load_pretrained(self._pretrained)
+            report = self.model.backbone.load_pretrained(self._pretrained)
+            if report is not None:
+                rank_zero_info(f"Pretrained weights: {report}")
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Films ``[B, 1, H, W]`` in [0, 1] to logits ``[B, K]`` and maps ``[B, K, h, w]``."""
@@ -181,8 +183,10 @@ class Classifier(GazeTask):
 
     def on_train_end(self) -> None:
         """Called by Lightning; warns if the classifier has learned nothing."""
+        if self.label_type != "single":  # with rare findings guessing is their frequencies, not one half
+            return
         loss = self.trainer.callback_metrics.get("train/classification_loss")
-        guessing = math.log(len(self.class_names)) if self.label_type == "single" else math.log(2)
+        guessing = math.log(len(self.class_names))
         if loss is not None and "classification" in self.active_loss_terms and float(loss) > _STALLED * guessing:
             rank_zero_warn(
                 f"the classification loss of the last epoch, {float(loss):.3f}, is hardly below that of guessing "

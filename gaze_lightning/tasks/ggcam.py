@@ -1,6 +1,7 @@
 """GG-CAM: class activation maps that are pulled towards a reader's gaze during training."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -101,10 +102,11 @@ class GGCAM(Classifier):
             schedule=schedule,
             warmup=warmup,
         )
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # config.yaml has them; a path among them is nobody else's business
         if not 0 <= released_channel < len(class_names):
             raise ValueError(f"released_channel is {released_channel}: there are {len(class_names)} classes from 0")
         self.curriculum = curriculum
+        self._before_step: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         default_cls, default_gaze = _initial_log_sigmas(curriculum, backbone, log_sigma_gaze)
         self.gaze_loss = GazeCAMLoss(gaze_target, train_beta, released_channel)
         self.weighting = UncertaintyWeighting(
@@ -115,7 +117,10 @@ class GGCAM(Classifier):
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Refuse stages of single terms with ``released_init``."""
         if self.curriculum == "released_init" and terms != frozenset(self.loss_terms):
-            raise ValueError("curriculum: released_init trains both losses from the first step; remove the stages")
+            raise ValueError(
+                "curriculum: released_init trains both losses from the first step; remove the stages: "
+                "--staged_training.stages=null"
+            )
 
     def on_fit_start(self) -> None:
         """Called by Lightning.
@@ -173,8 +178,21 @@ class GGCAM(Classifier):
         return Losses(total=total, classification=classification, gaze=gaze, n_gaze=n)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Called by Lightning after the gradients are reduced over ranks."""
-        self.freeze_idle(self._idle_parameters())
+        """Called by Lightning after the gradients are reduced over ranks.
+
+        Remembers ``s_d`` and kappa with whether any rank saw gaze: momentum would move them without evidence.
+        """
+        self.skip_in_step(self._idle_parameters())
+        gaze_only = [self.weighting.log_sigma_gaze, *self.gaze_loss.parameters()]
+        self._before_step = [(p, p.detach().clone(), p.grad.ne(0)) for p in gaze_only if p.grad is not None]
+
+    @torch.no_grad()
+    def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: Any, batch_idx: int) -> None:
+        """Called by Lightning; undoes the step of parameters that a batch without gaze says nothing about."""
+        for parameter, before, has_evidence in self._before_step:
+            parameter.copy_(torch.where(has_evidence, parameter, before))
+        self._before_step = []
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_train_epoch_end(self) -> None:
         """Called by Lightning."""
