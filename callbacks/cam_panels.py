@@ -73,8 +73,8 @@ def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note:
 
     The lesion outline is drawn on every panel that has one: full on the film and on the CAM of its class, dashed on
     the other CAMs. Each CAM is drawn minus its mean: the panels say where, the probabilities how much. The colours of
-    a row run from the lowest to the highest such value over all its classes, so that classes can be compared; the bar
-    at its right states both. A cross marks the highest cell of each CAM.
+    a row run from zero (a map's own mean; below it the film shows through) to the highest such value over all its
+    classes, so that classes can be compared. A cross marks the highest cell of each CAM.
 
     Args:
         cases: one to about four cases.
@@ -227,7 +227,7 @@ def _foot(figure: Figure, cases: Sequence[CamCase], note: str, left_out: int, wi
         handlelength=1.8,
     )
     h, w = cases[0].cams.shape[-2:]
-    scale = f"CAM grid {h} x {w}, bilinear, minus each CAM's mean; colours of a row: its lowest to its highest value"
+    scale = f"CAM grid {h} x {w}, bilinear, coloured where above its own mean; one scale per row"
     if left_out > 0:
         scale += f"; {left_out} less probable classes not drawn"
     figure.text(0.15 / width, 0.22 / height, note, fontsize=8, color=INK, va="bottom")
@@ -243,9 +243,8 @@ def _show_cam(axes: Axes, case: CamCase, index: int, norm: Normalize) -> None:
 
 
 def _norm(case: CamCase, classes: Sequence[int] | range) -> Normalize:
-    values = case.centred[list(classes)]
-    low, high = float(values.min()), float(values.max())
-    return Normalize(low, high if high > low else low + 1.0)
+    high = float(case.centred[list(classes)].max())
+    return Normalize(0.0, high if high > 0 else 1.0)
 
 
 def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
@@ -254,8 +253,8 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
     width = float(figure.get_figwidth())
     axes = figure.add_axes((right + 0.1 / width, bottom + 0.15 * (top - bottom), 0.1 / width, 0.7 * (top - bottom)))
     bar = figure.colorbar(ScalarMappable(norm, _cam_colours(solid=True)), cax=axes)
-    low, high = norm.vmin or 0.0, norm.vmax or 0.0
-    bar.set_ticks([low, high], labels=[f"{low:+.3g}", f"{high:+.3g}"])
+    high = norm.vmax or 0.0
+    bar.set_ticks([0.0, high], labels=["mean", f"{high:+.3g}"])
     axes.tick_params(labelsize=7.5, length=2, colors=QUIET)
     axes.set_title("CAM", fontsize=7.5, color=QUIET, pad=4)
     bar.outline.set_visible(False)
@@ -263,4 +262,4 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
 
 def _cam_colours(*, solid: bool = False) -> Colormap:
     """Dark violet to yellow (perceptually uniform); low values let the film through."""
-    return see_through("inferno", 0.15, solid=solid, opaque_from=0.3)
+    return see_through("inferno", 0.15, solid=solid, opaque_from=0.08)
