@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on shared cores were seen 8 to 50 times slower than one
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytorch_lightning
+
+# Lightning keeps its log lines from the root logger when it is imported before pytest has set up its own handlers
+logging.getLogger(pytorch_lightning.__name__).propagate = True
 
 if TYPE_CHECKING:
     from data_modules.phantom import PhantomKnobs

@@ -51,4 +51,9 @@ def test_training_on_two_processes_has_one_folder_and_the_numbers_of_one_process
     two, one = (json.loads((folder / "results.json").read_text()) for folder in (run, tmp_path / "one"))
     assert two["n"] == one["n"] == len(predictions)
     for name, measured in one["metrics"].items():
-        assert two["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-6, nan_ok=True), name
+        # batches of another size round differently in float32, which can swap neighbours in rank-based metrics
+        assert two["metrics"][name]["value"] == pytest.approx(measured["value"], abs=1e-4, nan_ok=True), name
+    again = pd.read_csv(tmp_path / "one" / "predictions.csv", dtype={"sample_id": str}).set_index("sample_id")
+    for column in ("prob_Normal", "prob_CHF", "prob_pneumonia"):
+        given = predictions.set_index("sample_id")[column]
+        assert given.to_numpy() == pytest.approx(again.loc[given.index, column].to_numpy(), abs=1e-5)
