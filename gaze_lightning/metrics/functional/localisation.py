@@ -9,6 +9,11 @@ from torch import Tensor
 from gaze_lightning.metrics.functional.checks import map_batch, same_size
 
 
+_TIE = 1e-6
+"""Cells this close to the maximum, relative to the map's range, share it: upsampling makes plateaus that are flat but
+for rounding, and which of their cells is the highest must not depend on the batch size."""
+
+
 class PointingGame(NamedTuple):
     """Result of the pointing game per sample; NaN in both where the mask or the film is empty."""
 
@@ -103,7 +108,8 @@ def iou_at_threshold(cam: Tensor, mask: Tensor, threshold: float = 0.5) -> Tenso
 def _score(cam: Tensor, mask: Tensor, accepted: Tensor, film: Tensor | None) -> PointingGame:
     film = torch.ones_like(mask) if film is None else film.bool()
     same_size(cam, film, "cam and film")
-    maxima = cam == cam.amax((1, 2), keepdim=True)
+    high, low = cam.amax((1, 2), keepdim=True), cam.amin((1, 2), keepdim=True)
+    maxima = cam >= high - _TIE * (high - low)
     hit = (maxima & accepted).sum((1, 2)).double() / maxima.sum((1, 2))
     chance = (accepted & film).sum((1, 2)).double() / film.sum((1, 2))
     undefined = ~(mask.flatten(1).any(1) & film.flatten(1).any(1))
