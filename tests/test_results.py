@@ -209,3 +209,12 @@ def test_the_table_fits_eighty_columns_and_shows_every_metric():
     assert [("↓" in row) for row in rows] == [name == "nll" for name in results.metrics]
     for title in ("Classification", "Gaze: true class", "Localisation", "synthetic phantom"):
         assert title in printed
+
+
+def test_a_section_without_any_value_is_one_note_and_no_rows():
+    collected = outputs()
+    collected.values["gaze_cc"][:] = np.nan
+    printed = table(compute_results(collected, NAMES, "single", n_boot=20))
+    assert "not shown, no sample has these values" in printed
+    assert not [line for line in printed.splitlines() if line.strip().startswith("CC")]
+    assert "pointing game, lesion" in printed

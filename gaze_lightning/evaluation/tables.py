@@ -52,7 +52,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     table.add_column(f"{100 * results.level:g} % interval", justify="center")
     table.add_column("chance", justify="right")
     table.add_column("n", justify="right")
-    filled = {title: names for title, names in sections.items() if names}
+    filled = {title: names for title, names in sections.items() if any(results.metrics[name].n for name in names)}
     for position, (title, names) in enumerate(filled.items(), start=1):
         table.add_row(Text(title, style="bold cyan"))
         for place, name in enumerate(names, start=1):
@@ -65,7 +65,8 @@ def print_results(results: Results, console: Console | None = None) -> None:
     console.print()
     console.print(table)
     console.print()
-    for note in _notes(results):
+    silent = [title for title, names in sections.items() if names and title not in filled]
+    for note in _notes(results, silent):
         console.print(Text(note, style="dim"))
 
 
@@ -100,13 +101,13 @@ def _section(name: str) -> str:
     return next(title for title, starts in _SECTIONS.items() if name.startswith(starts))
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(results: Results, silent: list[str]) -> list[str]:
     notes = [
         f"Intervals: {results.n_boot} resamples of patients. n: films that count; k/n: k positive.",
     ]
     undefined: dict[str, list[str]] = {}
     for name, measured in results.metrics.items():
-        if measured.reason:
+        if measured.reason and _section(name) not in silent:
             undefined.setdefault(measured.reason, []).append(readable_name(name))
     notes += [f"{', '.join(names)}: {reason}." for reason, names in undefined.items()]
-    return notes
+    return [*notes, *(f"{title}: not shown, no sample has these values." for title in silent)]
