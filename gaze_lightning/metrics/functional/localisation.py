@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gaze_lightning.metrics.functional.checks import map_batch, same_size
 
-
 _TIE = 1e-6
 """Cells this close to the maximum, relative to the map's range, share it: upsampling makes plateaus that are flat but
 for rounding, and which of their cells is the highest must not depend on the batch size."""
