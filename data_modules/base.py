@@ -207,6 +207,9 @@ class GazeDataModule(LightningDataModule):
 
     def _arrange(self) -> None:
         """Films, split and data sets of all parts."""
+        root = getattr(self, "root", None)
+        if root and not self.open_data and (Path(root) / "phantom_truth" / "knobs.json").is_file():
+            self.data_note = f"Phantom (synthetic films and gaze, no clinical evidence) as {self.data_note}"
         table = self._read()
         self._cache = self._open(table, progress=False)
         paths = table.frame["image_path"]

@@ -8,9 +8,13 @@ import numpy.typing as npt
 from data_modules.readings import ReadingTable
 from data_modules.split import SPLITS, Parts
 
+_MOST_COLUMNS = 5
+
 
 def summary(table: ReadingTable, parts: Parts, usable: npt.NDArray[np.bool_], removed: Mapping[str, int]) -> str:
     """Readings, patients, gaze and classes of each part, and what was left out: a few aligned lines without any id.
+
+    Parts are rows and classes columns, or the other way round where there are many classes.
 
     Args:
         table: all readings.
@@ -27,6 +31,8 @@ def summary(table: ReadingTable, parts: Parts, usable: npt.NDArray[np.bool_], re
             gaze = sum(len(table.fixations.get(sample_id, ())) > 0 for sample_id in frame["sample_id"])
             numbers = [int(chosen.sum()), frame["subject"].nunique(), gaze, *_positives(table, chosen)]
             rows.append([part or "all", *(str(number) for number in numbers)])
+    if len(classes) > _MOST_COLUMNS:
+        rows = [list(row) for row in zip(*rows, strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     without = sum(len(table.fixations.get(name, ())) == 0 for name in table.frame["sample_id"][usable])

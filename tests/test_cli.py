@@ -232,3 +232,11 @@ def test_pretrained_file_is_accounted_for_on_the_console_and_zero_matches_stop_t
     save_file({"nothing.like.it": weights[next(iter(weights))]}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="another architecture"):
         main(["fit", *tiny("baseline_resnet18"), pretrained.replace("backbone.s", "other.s"), f"--runs={tmp_path}"])
+
+
+def test_phantom_read_as_a_credentialed_source_is_called_synthetic(tiny, phantom_root, tmp_path):
+    main(
+        ["fit", *tiny("baseline_resnet18", "data/egd_cxr", "setting/demo", root=phantom_root), f"--run_dir={tmp_path}"]
+    )
+    main(["test", "--run", str(tmp_path), f"--run_dir={tmp_path / 'tested'}"])
+    assert "synthetic" in json.loads((tmp_path / "tested" / "results.json").read_text())["data"]
