@@ -123,7 +123,6 @@ def test_a_stage_can_have_its_own_learning_rate(tmp_path):
 
 
 def test_each_stage_is_announced_in_one_line(tmp_path, caplog):
-    logging.getLogger("pytorch_lightning").setLevel(logging.INFO)
     with caplog.at_level(logging.INFO):
         run(tmp_path, [Stage("gaze", 1, loss_terms=["a"]), Stage("joint", freeze=["body.*"])])
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("stage ")]

@@ -1,4 +1,3 @@
-import logging
 import math
 import warnings
 
@@ -11,7 +10,6 @@ from gaze_lightning.protocols import HasLossTerms, MakesCAMs
 from gaze_lightning.tasks import GGCAM, Classifier
 
 warnings.filterwarnings("ignore", module="pytorch_lightning")
-logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 CLASSES = ["Normal", "CHF", "pneumonia"]
 H, W = 96, 64
 

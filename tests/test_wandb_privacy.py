@@ -1,5 +1,7 @@
 """What an offline W&B run would upload."""
 
+import time
+
 import pytest
 import timm
 from safetensors.torch import save_file
@@ -38,8 +40,13 @@ def test_offline_wandb_run_holds_scalars_and_no_path_no_id_no_image(
         ]
     )
     wandb.finish()
-    written = [path for path in (tmp_path / "run" / "wandb").rglob("*") if path.is_file() and "logs" not in path.parts]
-    content = b"".join(path.read_bytes() for path in written)
+    folder = tmp_path / "run" / "wandb"
+    for _ in range(60):  # wandb's own process writes the file a little later
+        written = [path for path in folder.glob("offline-run-*/**/*") if path.is_file() and "logs" not in path.parts]
+        content = b"".join(path.read_bytes() for path in written)
+        if b"auroc_macro" in content:
+            break
+        time.sleep(0.5)
     assert b"auroc_macro" in content
     assert b"p10000032" not in content
     assert str(tmp_path).encode() not in content.replace(str(tmp_path / "run" / "wandb").encode(), b"")
