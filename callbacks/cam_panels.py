@@ -73,8 +73,8 @@ def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note:
 
     The lesion outline is drawn on every panel that has one: full on the film and on the CAM of its class, dashed on
     the other CAMs. Each CAM is drawn minus its mean: the panels say where, the probabilities how much. The colours of
-    a row run from zero (a map's own mean; below it the film shows through) to the highest such value over all its
-    classes, so that classes can be compared. A cross marks the highest cell of each CAM.
+    a row run from zero (a map's own mean; below it the film shows through) to the highest such value over the
+    classes drawn, so that they can be compared. A cross marks the highest cell of each CAM.
 
     Args:
         cases: one to about four cases.
@@ -164,7 +164,7 @@ def _draw_row(figure: Figure, grid: GridSpec, case: CamCase, class_names: Sequen
         show_map(gaze, case, case.gaze, Normalize(0.0, float(case.gaze.max()) or 1.0), gaze_colours())
         show_fixations(gaze, case)
     classes = shown_classes(case, most_classes)
-    norm = _norm(case, range(len(class_names)))
+    norm = _norm(case, classes)
     for column, index in enumerate(classes, start=2):
         axes = figure.add_subplot(grid[0, column])
         true = case.has_label and index in case.true_classes
