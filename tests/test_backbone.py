@@ -89,3 +89,15 @@ def test_pretrained_true_copies_timms_weights(monkeypatch):
 def test_unusable_arguments_are_refused(argument, value):
     with pytest.raises(ValueError, match=argument):
         Backbone("test_resnet", **{argument: value})
+
+
+def test_divide_by_max_makes_exposure_irrelevant_and_leaves_a_black_film_finite():
+    backbone = Backbone("test_resnet", divide_by_max=True).eval()
+    image = torch.rand(2, 1, 64, 64)
+    image[:, :, 0, 0] = 1.0
+    torch.testing.assert_close(backbone(0.4 * image), backbone(image))
+    plain = Backbone("test_resnet").eval()
+    plain.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(backbone(image), plain(image))
+    assert not torch.allclose(plain(0.4 * image), plain(image))
+    assert torch.isfinite(backbone(torch.zeros(1, 1, 64, 64))).all()

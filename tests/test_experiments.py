@@ -52,5 +52,6 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
         ["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"]
     )
     assert cli.datamodule.image_size == (1536, 1280)
+    assert cli.model.model.backbone.divide_by_max
     assert cli.model.hparams["lr"] == pytest.approx(6e-3 if "efficientnet" in name else 5e-3)
     assert sum(parameter.numel() for parameter in cli.model.parameters()) > 1e7

@@ -22,6 +22,7 @@ class Backbone(nn.Module):
         output_stride: input pixels per feature cell; only some architectures offer another value than 32.
         mean: subtracted from the image (range [0, 1]) before the first layer.
         std: the image is divided by it after ``mean`` is subtracted.
+        divide_by_max: divide each image by its maximum first, as the released GG-CAM does (a black image stays black).
         channels_last: keep weights and features in the memory format that is faster on CPUs and tensor cores.
 
     Attributes:
@@ -41,6 +42,7 @@ class Backbone(nn.Module):
         output_stride: int = 32,
         mean: float = 0.0,
         std: float = 1.0,
+        divide_by_max: bool = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class Backbone(nn.Module):
         if std <= 0:
             raise ValueError(f"std is {std}: it must be positive")
         self.name, self.in_chans, self.output_stride = name, in_chans, output_stride
-        self.mean, self.std, self.channels_last = mean, std, channels_last
+        self.mean, self.std, self.divide_by_max, self.channels_last = mean, std, divide_by_max, channels_last
         self.net = self._create(pretrained=False)
         self.num_features = self._dry_forward()
         self.load_pretrained(pretrained)
@@ -84,6 +86,8 @@ class Backbone(nn.Module):
         Returns:
             Features ``[B, num_features, h, w]``, about ``H / output_stride`` by ``W / output_stride``.
         """
+        if self.divide_by_max:
+            image = image / image.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1 / 255)
         image = (image - self.mean) / self.std
         if self.in_chans == 3:
             image = image.expand(-1, 3, -1, -1)

@@ -54,6 +54,7 @@ class Classifier(GazeTask):
         output_stride: pixels per cell of the maps.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
+        divide_by_max: divide each film by its maximum before that.
         cam_scale: ``mean`` (published 1/C; stalls short trainings) or ``sum``.
         channels_last: memory format; faster on CPUs and with mixed precision.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
@@ -73,6 +74,7 @@ class Classifier(GazeTask):
         output_stride: int = 32,
         mean: float = 0.0,
         std: float = 1.0,
+        divide_by_max: bool = False,
         cam_scale: Literal["mean", "sum"] = "sum",
         channels_last: bool = False,
         optimizer: OptimizerName = "adam",
@@ -92,7 +94,7 @@ class Classifier(GazeTask):
         )
         self.save_hyperparameters(logger=False)  # config.yaml has them; a path among them is nobody else's business
         self._pretrained = pretrained
-        network = Backbone(backbone, in_chans, False, output_stride, mean, std, channels_last)
+        network = Backbone(backbone, in_chans, False, output_stride, mean, std, divide_by_max, channels_last)
         self.model = CAMClassifier(network, len(class_names), cam_scale)
         self.classification_loss = ClassificationLoss(label_type)
         self.val_report = ClassificationReport(class_names, label_type)

@@ -42,6 +42,7 @@ class GGCAM(Classifier):
         output_stride: pixels per cell of the maps.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
+        divide_by_max: divide each film by its maximum before that.
         cam_scale: ``mean`` (published 1/C; stalls short trainings) or ``sum``.
         channels_last: memory format; faster on CPUs and with mixed precision.
         optimizer: ``adam``, ``adamw`` or ``sgd``.
@@ -71,6 +72,7 @@ class GGCAM(Classifier):
         output_stride: int = 32,
         mean: float = 0.0,
         std: float = 1.0,
+        divide_by_max: bool = False,
         cam_scale: Literal["mean", "sum"] = "sum",
         channels_last: bool = False,
         optimizer: OptimizerName = "adam",
@@ -94,6 +96,7 @@ class GGCAM(Classifier):
             output_stride=output_stride,
             mean=mean,
             std=std,
+            divide_by_max=divide_by_max,
             cam_scale=cam_scale,
             channels_last=channels_last,
             optimizer=optimizer,
