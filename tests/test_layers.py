@@ -57,7 +57,8 @@ def test_two_experiments_at_once_are_refused():
 def test_experiment_file_is_short_says_what_it_is_and_leaves_other_layers_alone(name):
     text = (ROOT / f"{name}.yaml").read_text()
     assert len(text.splitlines()) <= 40
-    assert description(name).endswith((".", ")")) or len(description(name)) > 20
+    assert len(description(name)) > 20
+    assert all(description(name) != description(other) for other in available() if other != name)
     assert f"EXP={name}" in text.splitlines()[1]
     assert not {"data", "seed_everything", "run_dir"} & yaml.safe_load(text).keys()
 
