@@ -2,7 +2,7 @@ import pytest
 import timm
 import torch
 
-from gaze_lightning.models import Backbone
+from gaze_lightning.models import Backbone, normalise_films
 
 IMAGE = torch.rand(2, 1, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -101,3 +101,66 @@ def test_divide_by_max_makes_exposure_irrelevant_and_leaves_a_black_film_finite(
     torch.testing.assert_close(backbone(image), plain(image))
     assert not torch.allclose(plain(0.4 * image), plain(image))
     assert torch.isfinite(backbone(torch.zeros(1, 1, 64, 64))).all()
+
+
+@pytest.fixture(scope="module")
+def densenet():
+    backbone = Backbone("densenet121", in_chans=3, mean=0.4, std=0.2, divide_by_max=True).eval()
+    norm = backbone.net.features.norm5
+    generator = torch.Generator().manual_seed(1)
+    for values, low, high in (
+        (norm.running_mean, -1, 1),
+        (norm.running_var, 0.5, 2),
+        (norm.weight.data, -2, 2),
+        (norm.bias.data, -1, 1),
+    ):
+        values.copy_(low + (high - low) * torch.rand(values.shape, generator=generator))
+    return backbone
+
+
+@torch.no_grad()
+def test_the_features_of_a_densenet_are_norm_and_relu_of_its_raw_map(densenet):
+    raw, features = densenet.taps(IMAGE)
+    norm = densenet.net.features.norm5
+    scaled = (raw - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
+    literal = (scaled * norm.weight[:, None, None] + norm.bias[:, None, None]).clamp(min=0)
+    torch.testing.assert_close(features, literal, rtol=1e-5, atol=1e-5)
+    assert raw.shape == features.shape == (2, densenet.num_features, 2, 3)
+    assert features.min() == 0
+    assert features.max() > 0
+
+
+@torch.no_grad()
+def test_the_raw_map_of_a_densenet_is_the_output_of_its_last_dense_block_untouched(densenet):
+    seen = []
+    hook = densenet.net.features.denseblock4.register_forward_hook(lambda _m, _i, out: seen.append(out.clone()))
+    raw = densenet.taps(IMAGE).raw
+    hook.remove()
+    assert torch.equal(raw, seen[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["densenet121", "test_resnet", "test_efficientnet"])
+def test_forward_returns_the_features_of_the_taps_digit_for_digit(name, densenet):
+    backbone = densenet if name == "densenet121" else Backbone(name).eval()
+    raw, features = backbone.taps(IMAGE)
+    assert torch.equal(features, backbone(IMAGE))
+    assert (raw is features) == (name != "densenet121")
+
+
+@torch.no_grad()
+def test_forward_is_timms_on_the_normalised_film_digit_for_digit(densenet):
+    film = IMAGE / IMAGE.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1 / 255)
+    film = (film - 0.4) / 0.2
+    assert torch.equal(densenet.normalise(IMAGE), film)
+    assert torch.equal(densenet(IMAGE), densenet.net.forward_features(film.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("divide_by_max", [False, True])
+def test_normalising_shifts_and_scales_a_copy(divide_by_max):
+    image = torch.tensor([[0.0, 0.25], [0.5, 0.125]]).view(1, 1, 2, 2)
+    before = image.clone()
+    literal = (image * (2 if divide_by_max else 1) - 0.5) / 0.25
+    assert torch.equal(normalise_films(image, 0.5, 0.25, divide_by_max), literal)
+    assert torch.equal(image, before)
+    assert torch.isfinite(normalise_films(torch.zeros_like(image), 0.5, 0.25, divide_by_max)).all()

@@ -3,21 +3,35 @@
 import pytest
 import torch
 
+from gaze_lightning.losses import SupConLoss, TripletLoss
 from gaze_lightning.metrics import (
     NSS,
     AUCJudd,
     ClassificationReport,
     CorrelationCoefficient,
     DefinedMean,
+    EmbeddingLoss,
     EnergyInside,
     IoUAtThreshold,
     PointingGameRate,
     SaliencyKL,
+    SaliencyReport,
     ShuffledAUC,
     Similarity,
 )
 
 N = 33  # odd: the ranks hold different numbers
+
+
+class SaliencyOfBatch(SaliencyReport):
+    """Takes the entries of a batch one by one, as the tests here hand them out."""
+
+    def __init__(self, keys):
+        super().__init__()
+        self.keys = keys
+
+    def update(self, saliency, *entries):
+        super().update(saliency, dict(zip(self.keys, entries, strict=True)))
 
 
 def samples():
@@ -31,6 +45,13 @@ def samples():
     probability = torch.rand(N, 3, generator=g).softmax(1)
     label = torch.randint(3, (N,), generator=g)
     known = torch.where(torch.rand(N, 3, generator=g) < 0.2, torch.nan, (label[:, None] > torch.arange(3)).float())
+    batch = {
+        "image": torch.zeros(N, 1, 6, 7),
+        "saliency": target[:, None],
+        "fixations": torch.cat([points, points, points], 2)[..., :5],
+        "fixation_mask": mask,
+        "has_gaze": target.sum((1, 2)) > 0,
+    }
     others = points.roll(1, 0), mask.roll(1, 0)
     return {
         "mean": (DefinedMean(), (pred[:, 0, 0],)),
@@ -43,8 +64,12 @@ def samples():
         "pointing": (PointingGameRate(), (pred, finding, torch.full((N,), 1.5))),
         "energy": (EnergyInside(), (pred, finding)),
         "iou": (IoUAtThreshold(0.7), (pred, finding)),
+        "saliency_report": (SaliencyOfBatch(tuple(batch)), (pred[:, None], *batch.values())),
         "report_single": (ClassificationReport(["a", "b", "c"], "single"), (probability, label)),
         "report_multi": (ClassificationReport(["a", "b", "c"], "multi"), (probability, known)),
+        "triplet": (EmbeddingLoss(TripletLoss(), "single"), (pred.flatten(1), label)),
+        "triplet_per_row": (EmbeddingLoss(TripletLoss(), "multi"), (pred[:, None], known)),
+        "supcon": (EmbeddingLoss(SupConLoss(), "multi"), (pred.flatten(1), known)),
     }
 
 

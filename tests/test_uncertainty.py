@@ -58,3 +58,17 @@ def test_the_released_initial_values_are_finite_in_float32(log_sigma_gaze):
     assert loss.item() == pytest.approx(0.1 / (2 * math.exp(2 * log_sigma_gaze)), rel=1e-3)
     assert math.isfinite(gaze.grad.item())
     assert math.isfinite(weighting.log_sigma_gaze.grad.item())
+
+
+@pytest.mark.parametrize("train_gaze", [True, False])
+def test_a_gaze_weight_that_is_not_trained_stays_and_is_no_parameter(train_gaze):
+    weighting = UncertaintyWeighting(0.0, 0.0, train_gaze=train_gaze)
+    assert len(list(weighting.parameters())) == (2 if train_gaze else 1)
+    assert set(weighting.state_dict()) == {"log_sigma_cls", "log_sigma_gaze"}
+    optimizer = torch.optim.SGD(weighting.parameters(), lr=1.0)
+    loss = weighting(ONE, ONE, ONE)
+    assert loss.item() == pytest.approx(1 + 0.5 + 2 * math.log(2))
+    loss.backward()
+    optimizer.step()
+    assert (weighting.log_sigma_gaze.item() != 0) == train_gaze
+    assert weighting.log_sigma_cls.item() != 0

@@ -2,6 +2,24 @@
 
 from gaze_lightning.losses.classification import ClassificationLoss
 from gaze_lightning.losses.gaze_cam import GazeCAM, GazeCAMLoss, GazeTarget
+from gaze_lightning.losses.label_pairs import LabelPairs, label_pairs
+from gaze_lightning.losses.pair_loss import PairLoss
+from gaze_lightning.losses.saliency_kl import SaliencyKLLoss, SaliencyLoss
+from gaze_lightning.losses.supcon import SupConLoss
+from gaze_lightning.losses.triplet import TripletLoss
 from gaze_lightning.losses.uncertainty import UncertaintyWeighting
 
-__all__ = ["ClassificationLoss", "GazeCAM", "GazeCAMLoss", "GazeTarget", "UncertaintyWeighting"]
+__all__ = [
+    "ClassificationLoss",
+    "GazeCAM",
+    "GazeCAMLoss",
+    "GazeTarget",
+    "LabelPairs",
+    "PairLoss",
+    "SaliencyKLLoss",
+    "SaliencyLoss",
+    "SupConLoss",
+    "TripletLoss",
+    "UncertaintyWeighting",
+    "label_pairs",
+]

@@ -7,17 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaze_lightning.batch import Batch
-from gaze_lightning.metrics.functional import (
-    auc_judd,
-    correlation_coefficient,
-    energy_inside,
-    iou_at_threshold,
-    nss,
-    pointing_game,
-    pointing_game_cells,
-    saliency_kl,
-    similarity,
-)
+from gaze_lightning.metrics.functional import energy_inside, iou_at_threshold, pointing_game, pointing_game_cells
+from gaze_lightning.metrics.saliency_agreement import map_agreement
 
 CAM_VALUES = (
     "gaze_cc",
@@ -62,11 +53,10 @@ def cam_agreement(cam: Tensor, batch: Batch, label_type: Literal["single", "mult
     """Score class activation maps against everything the batch knows about where to look.
 
     The map of the true class (``true_class_map``) is upsampled bilinearly: to the grid of ``saliency`` for ``gaze_*``
-    (correlation, KL with the gaze map first, histogram intersection, NSS, AUC-Judd), to the image for ``pointing_*``,
-    ``energy_lesion`` and ``iou_lesion``. Masks of several positive classes are united. ``pointing_*`` accepts 3 % of
-    the film's height as distance; for energy and IoU the map's lowest value is taken as zero, and the energy of a flat
-    map (``energy_lesion_chance``) stands beside it; ``pointing_anatomy_cells`` is the published 3x3 rule on the map's
-    own grid, to be read beside its ``_chance``.
+    (the values of ``map_agreement``), to the image for ``pointing_*``, ``energy_lesion`` and ``iou_lesion``. Masks of
+    several positive classes are united. ``pointing_*`` accepts 3 % of the film's height as distance; for energy and IoU
+    the map's lowest value is taken as zero, and the energy of a flat map (``energy_lesion_chance``) stands beside it;
+    ``pointing_anatomy_cells`` is the published 3x3 rule on the map's own grid, to be read beside its ``_chance``.
 
     Args:
         cam: ``[B, K, h, w]``.
@@ -92,22 +82,10 @@ def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _gaze(own: Tensor, chosen: Tensor, batch: Batch) -> dict[str, Tensor]:
-    gaze = batch["saliency"][:, 0].double()
-    height, width = gaze.shape[-2:]
-    pred = resize_map(own, (height, width))
-    result = {
-        "gaze_cc": correlation_coefficient(pred, gaze),
-        "gaze_kl": saliency_kl(pred, gaze),
-        "gaze_sim": similarity(pred, gaze),
-    }
-    if "fixations" in batch:
-        scale = gaze.new_tensor([width / batch["image"].shape[-1], height / batch["image"].shape[-2]])
-        points, mask = batch["fixations"][..., :2].double() * scale, batch["fixation_mask"]
-        result |= {"gaze_nss": nss(pred, points, mask), "gaze_auc_judd": auc_judd(pred, points, mask)}
-    undefined = ~chosen.any(dim=1)
-    if "has_gaze" in batch:
-        undefined = undefined | ~batch["has_gaze"]
-    return {name: value.masked_fill(undefined, torch.nan) for name, value in result.items()}
+    height, width = batch["saliency"].shape[-2:]
+    agreement = map_agreement(resize_map(own, (height, width)), batch)
+    without = ~chosen.any(dim=1)
+    return {f"gaze_{name}": value.masked_fill(without, torch.nan) for name, value in agreement.items()}
 
 
 def _masks(own: Tensor, chosen: Tensor, batch: Batch) -> dict[str, Tensor]:

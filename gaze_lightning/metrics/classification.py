@@ -14,7 +14,7 @@ _SMALLEST = torch.finfo(torch.float64).eps
 
 
 class ClassificationReport(Metric):
-    """AUROCs, accuracy and negative log-likelihood of one stage, over all samples at once.
+    """AUROCs, accuracy, F1 and negative log-likelihood of one stage, over all samples at once.
 
     Keeps probabilities and labels until ``compute`` (``dist_reduce_fx='cat'``), so the values are exact and do not
     depend on batches or ranks.
@@ -23,11 +23,16 @@ class ClassificationReport(Metric):
 
     - ``auroc/<class>``: one class against the rest, over entries with a known label; NaN where positives or negatives
       are missing. ``auroc_macro``: mean over the defined ones, ``n_classes_defined`` their number.
+    - ``auroc_micro``: all decisions pooled: every known entry of every class is one sample, scored by its probability.
+      Knowing nothing but the classes' frequencies gives more than 0.5 where they differ.
     - ``auroc_pair/<a>_vs_<b>`` (single-label, a before b in ``class_names``): samples of the two classes only, scored
       by ``p_b / (p_a + p_b)`` (one half where both are zero), b positive.
     - ``auroc_ovo`` (single-label): mean over defined pairs of Hand and Till's A(a, b) (Machine Learning 45, 2001),
       which scores a pair by p_a and by p_b alone; equals scikit-learn's ``multi_class="ovo"``.
     - ``accuracy``: single-label by arg-max; multi-label the mean over known entries of ``(p >= 0.5) == label``.
+    - ``f1_macro``: mean of ``2 TP / (2 TP + FP + FN)`` over the classes with a known positive, decided by arg-max
+      (single-label) or ``p >= 0.5`` over known entries (multi-label). A class with positives that is never predicted
+      has F1 0; one without positives is left out even where it is predicted (scikit-learn counts it as 0 by default).
     - ``nll``: nats; single-label ``-log p_label``, multi-label binary cross-entropy over known entries; probabilities
       are clipped at 2.2e-16.
     - ``n``: samples.
@@ -56,6 +61,14 @@ class ClassificationReport(Metric):
         self.label_type = label_type
         self.add_state("probability", default=[], dist_reduce_fx="cat")
         self.add_state("label", default=[], dist_reduce_fx="cat")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the values that ``compute`` returns."""
+        names = ["auroc_macro", "auroc_micro", *(f"auroc/{name}" for name in self.class_names)]
+        if self.label_type == "single":
+            names += [f"auroc_pair/{a}_vs_{b}" for a, b in combinations(self.class_names, 2)] + ["auroc_ovo"]
+        return (*names, "accuracy", "f1_macro", "nll", "n", "n_classes_defined")
 
     def update(self, probability: Tensor, label: Tensor) -> None:
         """Add probabilities ``[B, K]`` in [0, 1], not logits, and labels: ``[B]`` indices or ``[B, K]`` in {0, 1, NaN}.
@@ -96,19 +109,23 @@ class ClassificationReport(Metric):
         single = self.label_type == "single"
         target = torch.nn.functional.one_hot(label, len(self.class_names)).double() if single else label
         per_class = torch.stack([_auroc(p, t) for p, t in zip(probability.T, target.T, strict=True)])
-        result = {"auroc_macro": per_class.nanmean()}
+        result = {"auroc_macro": per_class.nanmean(), "auroc_micro": _auroc(probability.flatten(), target.flatten())}
         result |= {f"auroc/{name}": value for name, value in zip(self.class_names, per_class, strict=True)}
         result |= self._pairs(probability, label) if single else {}
         if single:
-            right = (probability.argmax(1) == label).double()
+            first = probability.argmax(1)
+            decided = torch.nn.functional.one_hot(first, len(self.class_names)).bool()
+            right = (first == label).double()
             nll = -probability.gather(1, label[:, None]).clamp(min=_SMALLEST).log()
         else:
+            decided = probability >= 0.5
             known = ~torch.isnan(target)
             p, t = probability[known], target[known]
             right = ((p >= 0.5) == t.bool()).double()
             nll = -torch.where(t.bool(), p, 1 - p).clamp(min=_SMALLEST).log()
         result |= {
             "accuracy": right.mean(),
+            "f1_macro": _f1_macro(decided, target),
             "nll": nll.mean(),
             "n": per_class.new_tensor(len(probability)),
             "n_classes_defined": (~torch.isnan(per_class)).sum().double(),
@@ -125,6 +142,15 @@ class ClassificationReport(Metric):
             result[f"auroc_pair/{self.class_names[a]}_vs_{self.class_names[b]}"] = _auroc(share, is_b)
             hand_till.append((_auroc(p_a, 1 - is_b) + _auroc(p_b, is_b)) / 2)
         return result | {"auroc_ovo": torch.stack(hand_till).nanmean()}
+
+
+def _f1_macro(decided: Tensor, target: Tensor) -> Tensor:
+    """Mean F1 of the classes with a positive, float64; NaN without one; unknown entries (NaN) do not count."""
+    positive = target == 1
+    hits = (decided & positive).sum(0).double()
+    wrong = (decided & (target == 0)).sum(0) + (~decided & positive).sum(0)
+    supported = positive.any(0)
+    return (2 * hits / (2 * hits + wrong))[supported].mean()
 
 
 def _auroc(score: Tensor, target: Tensor) -> Tensor:

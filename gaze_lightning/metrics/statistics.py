@@ -153,6 +153,32 @@ def auroc_intervals(
     return AurocIntervals(tuple(_interval(column, level) for column in replicates.T), _interval(macro, level))
 
 
+def auroc_micro_interval(
+    probability: npt.ArrayLike,
+    label: npt.ArrayLike,
+    clusters: Sequence[str],
+    n_boot: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile interval of the AUROC of all decisions pooled: every known entry of every class is one sample.
+
+    A patient's entries are drawn together. Arguments and errors are those of :func:`auroc_intervals`.
+
+    Returns:
+        Low and high end.
+    """
+    scores = np.asarray(probability, dtype=np.float64)
+    target = _one_hot(np.asarray(label), scores)
+    n_classes = scores.shape[1]
+    replicates = [
+        weighted_auroc(scores.ravel(), target.ravel(), np.repeat(part, n_classes, axis=1))
+        for weights in _resamples(len(scores), clusters, n_boot, seed)
+        for part in np.array_split(weights, n_classes)  # an entry per class: so many times the memory
+    ]
+    return _interval(np.concatenate(replicates), level)
+
+
 def weighted_auroc(score: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike) -> Array:
     """AUROC under many sets of sample weights at once; ties get half credit.
 

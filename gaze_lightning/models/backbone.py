@@ -1,14 +1,28 @@
 """Any timm CNN as a producer of un-pooled feature maps."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models.densenet import DenseNet
 from torch import Tensor, nn
 
+from gaze_lightning.models.normalise import normalise_films
 from gaze_lightning.models.weights import LoadReport, load_weights
 
 _WORKING = "models that work: resnet18, resnet50, densenet121, densenet201, vgg16, tf_efficientnetv2_s, convnext_tiny"
+
+
+class Taps(NamedTuple):
+    """Two maps at the end of a backbone.
+
+    Attributes:
+        raw: ``[B, C, h, w]`` before the last norm; of networks other than densenets it is ``features``.
+        features: ``[B, C, h, w]``, what ``Backbone.forward`` returns.
+    """
+
+    raw: Tensor
+    features: Tensor
 
 
 class Backbone(nn.Module):
@@ -86,15 +100,38 @@ class Backbone(nn.Module):
         Returns:
             Features ``[B, num_features, h, w]``, about ``H / output_stride`` by ``W / output_stride``.
         """
-        if self.divide_by_max:
-            image = image / image.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1 / 255)
-        image = (image - self.mean) / self.std
+        features: Tensor = self.net.forward_features(self._input(image))  # type: ignore[operator]
+        return features
+
+    def taps(self, image: Tensor) -> Taps:
+        """Compute features and the map before the last norm.
+
+        Of densenets ``raw`` is the output of the last dense block and ``features`` is ``ReLU(BN(raw))``.
+
+        Args:
+            image: float ``[B, 1, H, W]`` in [0, 1].
+
+        Returns:
+            Both maps, ``[B, num_features, h, w]`` each.
+        """
+        if isinstance(self.net, DenseNet):
+            layers: Any = self.net.features
+            raw: Tensor = layers[:-1](self._input(image))
+            return Taps(raw, layers.norm5(raw))
+        features = self(image)
+        return Taps(features, features)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Shift and scale films ``[B, 1, H, W]`` in [0, 1] as for the first layer; still one channel."""
+        return normalise_films(image, self.mean, self.std, self.divide_by_max)
+
+    def _input(self, image: Tensor) -> Tensor:
+        image = self.normalise(image)
         if self.in_chans == 3:
             image = image.expand(-1, 3, -1, -1)
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.net.forward_features(image)  # type: ignore[operator]
-        return features
+        return image
 
     def _create(self, pretrained: bool) -> nn.Module:
         if not timm.is_model(self.name):
