@@ -21,20 +21,21 @@ def choose_cases(dataset: Any, n: int, n_classes: int, label_type: Literal["sing
     Args:
         dataset: a map-style data set of samples with ``label`` and ``has_gaze`` or ``fixations`` (each may be absent).
         n: how many cases.
-        n_classes: number of classes ``K``.
+        n_classes: number of classes ``K``; 0: labels are not looked at.
         label_type: what ``label`` holds.
 
     Returns:
         At most ``n`` indices, the classes taking turns.
     """
-    buckets = n_classes + (label_type == "multi")
+    buckets = max(1, n_classes + (n_classes > 0 and label_type == "multi"))
     share = -(-n // buckets)
     with_gaze: list[list[int]] = [[] for _ in range(buckets)]
     without: list[list[int]] = [[] for _ in range(buckets)]
     order = np.random.default_rng(0).permutation(len(dataset))
     for index in order[: 50 * n].tolist():
         sample = dataset[index]
-        classes = true_classes(sample.get("label"), label_type) or ([n_classes] if label_type == "multi" else [0])
+        classes = true_classes(sample.get("label"), label_type) if n_classes else [0]
+        classes = classes or ([n_classes] if label_type == "multi" else [0])
         bucket = min(classes, key=lambda k: len(with_gaze[k]))
         (with_gaze if _has_gaze(sample) else without)[bucket].append(index)
         if all(len(found) >= share for found in with_gaze):
@@ -69,20 +70,23 @@ def cases_of(
 
     Args:
         batch: a batch on any device.
-        outputs: ``probability`` ``[B, K]`` and ``cam`` ``[B, K, h, w]`` of the same batch.
+        outputs: of the same batch: ``probability`` ``[B, K]``, where ``K`` may be 0; where the task has them ``cam``
+            ``[B, K, h, w]`` and ``saliency`` ``[B, 1, H, W]``.
         label_type: what ``batch["label"]`` holds.
         names: what each case is called on its page.
 
     Returns:
         ``B`` cases, as arrays on the CPU.
     """
-    probability, cams = numpy_of(outputs["probability"]), numpy_of(outputs["cam"])
-    label = batch.get("label")
+    probability = numpy_of(outputs["probability"])
+    cams = [numpy_of(maps) for maps in outputs["cam"]] if outputs.get("cam") is not None else None
+    saliency = outputs.get("saliency")
+    label = batch.get("label") if probability.shape[1] else None  # without classes a label has no meaning
     return [
         CamCase(
             name=name,
             film=numpy_of(batch["image"][i, 0]),
-            cams=cams[i],
+            cams=np.zeros((0, 1, 1), np.float32) if cams is None else cams[i],
             probability=probability[i],
             true_classes=() if label is None else tuple(true_classes(label[i].cpu(), label_type)),
             has_label=label is not None and _known(label[i], label_type),
@@ -91,6 +95,7 @@ def cases_of(
             fixations=_fixations(batch, i),
             lesions=batch["lesion_mask"][i].bool().cpu().numpy() if "lesion_mask" in batch else None,
             multi_label=label_type == "multi",
+            saliency=None if saliency is None else numpy_of(saliency[i, 0]),
         )
         for i, name in enumerate(names)
     ]

@@ -17,17 +17,23 @@ from callbacks.cam_cases import cases_of, choose_cases
 from callbacks.cam_panels import draw_cam_page
 from callbacks.gathering import data_note, loaders_of
 from callbacks.panel_parts import save_png
+from callbacks.saliency_panels import draw_saliency_page
+from callbacks.stage import HasStages
 from gaze_lightning.privacy import opaque_id
-from gaze_lightning.protocols import MakesCAMs
+from gaze_lightning.protocols import HasLossTerms, LabelType, MakesCAMs, PredictsSaliency
 
 
 class CAMLogger(Callback):
     """Draw the class activation maps of a fixed sample of cases: film, gaze map, one CAM per class, lesion outline.
 
+    Of tasks that predict gaze: film, gaze, predicted gaze, their difference, and one CAM where there are any. The foot
+    names the stage of a staged training and its loss terms: a head that no stage has trained yet still says something.
+
     PNG pages lie in ``cams/epoch_000`` and so on, ``cams/validate`` and ``cams/test`` of the run folder. Only the
     process of rank zero works, on its own copy of a few samples (read from the data set of the first loader, without
     worker processes), and the training does not notice: weights, gradients, buffers, random states and the modes of
-    all modules are the same with and without this callback. Models without ``class_activation_maps`` are skipped.
+    all modules are the same with and without this callback. Models with neither ``class_activation_maps`` nor
+    ``predict_saliency`` are skipped.
 
     Pages go to W&B only when a ``WandbLogger`` is in use and the data module declares its images open
     (``open_data``), or when ``upload_to_cloud`` acknowledges it; the acknowledgement is recorded in the run folder
@@ -80,29 +86,36 @@ class CAMLogger(Callback):
     def _log(self, trainer: Trainer, pl_module: LightningModule, loaders: Any, stage: str) -> None:
         if not trainer.is_global_zero:
             return
-        if not isinstance(pl_module, MakesCAMs):
-            self._tell(f"{type(pl_module).__name__} makes no class activation maps: no CAM panels.")
+        if not isinstance(pl_module, (MakesCAMs, PredictsSaliency)):
+            self._tell(
+                f"{type(pl_module).__name__} neither makes class activation maps nor predicts gaze: no CAM panels."
+            )
             return
         loader = next(iter(loaders_of(loaders)), None)
         if loader is None or not hasattr(loader, "dataset") or not len(loader.dataset):
             return
-        names = list(pl_module.class_names)
+        names: list[str] = list(getattr(pl_module, "class_names", []))
+        label_type: LabelType = getattr(pl_module, "label_type", "single")
         with unnoticed(pl_module):
             key = "test" if stage == "test" else "validation"
             if key not in self._chosen:
-                self._chosen[key] = choose_cases(loader.dataset, self.n_cases, len(names), pl_module.label_type)
+                self._chosen[key] = choose_cases(loader.dataset, self.n_cases, len(names), label_type)
             batch = loader.collate_fn([loader.dataset[index] for index in self._chosen[key]])
             batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
             with trainer.precision_plugin.forward_context():
                 outputs = pl_module.predict_step(batch, 0)
+            if outputs.get("cam") is None and outputs.get("saliency") is None:
+                self._tell(f"{type(pl_module).__name__} gives neither maps nor predicted gaze: no CAM panels.")
+                return
             titles = [f"case {i}  {opaque_id(sample)}" for i, sample in enumerate(batch["sample_id"], start=1)]
-            cases = cases_of(batch, outputs, pl_module.label_type, titles)
+            cases = cases_of(batch, outputs, label_type, titles)
         folder = Path(trainer.default_root_dir) / "cams" / stage
-        note = f"{data_note(trainer)}   ·   {stage.replace('_', ' ')}"
+        note = "   ·   ".join([data_note(trainer), stage.replace("_", " "), *_progress(trainer, pl_module)])
+        draw = draw_cam_page if cases[0].saliency is None else draw_saliency_page
         pages = []
         for start in range(0, len(cases), self.cases_per_page):
             page = folder / f"page_{start // self.cases_per_page + 1:02d}.png"
-            save_png(draw_cam_page(cases[start : start + self.cases_per_page], names, note=note), page)
+            save_png(draw(cases[start : start + self.cases_per_page], names, note=note), page)
             pages.append(page)
         self._share(trainer, key, pages)
 
@@ -145,6 +158,21 @@ def unnoticed(module: torch.nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def _progress(trainer: Trainer, module: object) -> list[str]:
+    """For the foot of a page in training: the stage, and the terms of the loss in use where it does not use all."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return []
+    words = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        position = callback.stage_position(trainer) if isinstance(callback, HasStages) else None
+        if position is not None:
+            words.append(f"stage {position.name}")
+    if isinstance(module, HasLossTerms) and set(module.active_loss_terms) != set(module.loss_terms):
+        terms = [term for term in module.loss_terms if term in module.active_loss_terms]
+        words.append(f"loss terms in use: {', '.join(terms)}")
+    return words
 
 
 def _record_acknowledgement(root: Path, source: str) -> None:

@@ -9,26 +9,28 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.lines import Line2D
 
 from callbacks.panel_parts import (
     DPI,
     INK,
-    OUTLINE,
     PANEL_HEIGHT,
     QUIET,
     TRUE,
     CamCase,
     aspect_of,
+    bar_below,
+    even_labels,
     gaze_colours,
+    gaze_norm,
     outline,
+    say_no_gaze,
     see_through,
     show_film,
     show_fixations,
     show_map,
+    write_legend,
+    write_row_title,
 )
-
-_WRONG = "#b3261e"
 
 
 def shown_classes(case: CamCase, most: int) -> list[int]:
@@ -105,18 +107,18 @@ def draw_cam_page(cases: Sequence[CamCase], class_names: Sequence[str], *, note:
             wspace=0.1 / cell,
         )
         _draw_row(figure, grid, case, class_names, most_classes)
-        _row_title(figure, case, class_names, 0.15 / width, top + 0.3 / height)
+        write_row_title(figure, case, class_names, 0.15 / width, top + 0.3 / height)
     _foot(figure, cases, note, len(class_names) - most_classes, width, height)
     return figure
 
 
 def draw_overlay(case: CamCase, class_names: Sequence[str], classes: Sequence[int], *, note: str = "") -> Figure:
-    """Draw one film and, beside it, the class activation maps of the given classes over the same film.
+    """Draw one film and, beside it, the predicted gaze, if any, and the class activation maps of the given classes.
 
     Args:
         case: the case; its gaze and label are not drawn.
         class_names: ``K`` names.
-        classes: the classes to show, most important first.
+        classes: the classes to show, most important first; none where the task has no classes or makes no maps.
         note: printed at the foot.
 
     Returns:
@@ -124,8 +126,9 @@ def draw_overlay(case: CamCase, class_names: Sequence[str], classes: Sequence[in
     """
     panel = 4.0
     cell = max(panel * aspect_of(case), 2.2)
-    columns = 1 + len(classes)
-    width, height = columns * cell + (columns - 1) * 0.1 + 0.95, panel + 0.7
+    columns = 1 + (case.saliency is not None) + len(classes)
+    right = 0.8 if classes else 0.15
+    width, height = columns * cell + (columns - 1) * 0.1 + 0.15 + right, panel + 0.7
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     top = 1 - 0.35 / height
@@ -134,18 +137,26 @@ def draw_overlay(case: CamCase, class_names: Sequence[str], classes: Sequence[in
         columns,
         figure=figure,
         left=0.15 / width,
-        right=1 - 0.8 / width,
+        right=1 - right / width,
         top=top,
         bottom=top - panel / height,
         wspace=0.1 / cell,
     )
     show_film(figure.add_subplot(grid[0, 0]), case, "film")
-    norm = _norm(case, classes)
-    for column, index in enumerate(classes, start=1):
-        axes = figure.add_subplot(grid[0, column])
-        show_film(axes, case, f"{class_names[index]}  {case.probability[index]:.2f}", dim=True)
-        _show_cam(axes, case, index, norm)
-    _colour_bar(figure, grid, norm)
+    if case.saliency is not None:
+        axes = figure.add_subplot(grid[0, 1])
+        density = gaze_norm(case.saliency)
+        show_film(axes, case, "predicted gaze", dim=True)
+        show_map(axes, case, case.saliency, density, gaze_colours())
+        bar = ScalarMappable(density, gaze_colours(solid=True))
+        bar_below(figure, (1.25 * cell + 0.25, height - 0.35 - panel, cell / 2), bar, even_labels(case, case.saliency))
+    if classes:
+        norm = cam_norm(case, classes)
+        for column, index in enumerate(classes, start=columns - len(classes)):
+            axes = figure.add_subplot(grid[0, column])
+            show_film(axes, case, f"{class_names[index]}  {case.probability[index]:.2f}", dim=True)
+            show_cam(axes, case, index, norm)
+        _colour_bar(figure, grid, norm)
     if note:
         figure.text(0.15 / width, 0.12 / height, note, fontsize=7.5, color=QUIET, va="bottom")
     return figure
@@ -158,19 +169,18 @@ def _draw_row(figure: Figure, grid: GridSpec, case: CamCase, class_names: Sequen
     gaze = figure.add_subplot(grid[0, 1])
     show_film(gaze, case, "gaze", dim=case.gaze is not None)
     if case.gaze is None:
-        x0, y0, x1, y1 = case.box
-        gaze.text((x0 + x1) / 2, (y0 + y1) / 2, "no gaze", color="white", ha="center", va="center", fontsize=10)
+        say_no_gaze(gaze, case)
     else:
         show_map(gaze, case, case.gaze, Normalize(0.0, float(case.gaze.max()) or 1.0), gaze_colours())
         show_fixations(gaze, case)
     classes = shown_classes(case, most_classes)
-    norm = _norm(case, classes)
+    norm = cam_norm(case, classes)
     for column, index in enumerate(classes, start=2):
         axes = figure.add_subplot(grid[0, column])
         true = case.has_label and index in case.true_classes
         title = f"{class_names[index]}  {case.probability[index]:.2f}"
         show_film(axes, case, f"{title}  true" if true else title, colour=TRUE if true else INK, dim=True)
-        _show_cam(axes, case, index, norm)
+        show_cam(axes, case, index, norm)
         outline(axes, case, [k for k in range(len(class_names)) if k != index], dashed=True)
         outline(axes, case, [index])
         if true:
@@ -179,53 +189,8 @@ def _draw_row(figure: Figure, grid: GridSpec, case: CamCase, class_names: Sequen
     _colour_bar(figure, grid, norm)
 
 
-def _row_title(figure: Figure, case: CamCase, class_names: Sequence[str], x: float, y: float) -> None:
-    best = int(np.argmax(case.probability))
-    words = [case.name]
-    colour = INK
-    if case.has_label:
-        truth = ", ".join(class_names[k] for k in case.true_classes) or "none of the classes"
-        if not case.multi_label:
-            colour = TRUE if best in case.true_classes else _WRONG
-        words.append(f"true: {truth}")
-    words.append(
-        f"{'most probable' if case.multi_label else 'predicted'}: {class_names[best]} {case.probability[best]:.2f}"
-    )
-    line = "   ·   ".join(words)
-    size = 10.5 * min(1.0, float(figure.get_figwidth()) / (0.09 * len(line)))
-    figure.text(x, y, line, fontsize=max(size, 6), color=colour, weight="bold", va="bottom")
-
-
 def _foot(figure: Figure, cases: Sequence[CamCase], note: str, left_out: int, width: float, height: float) -> None:
-    handles: list[Line2D] = []
-    if any(case.lesions is not None and case.lesions.any() for case in cases):
-        handles.append(Line2D([], [], color=OUTLINE, linewidth=2, label="lesion"))
-        handles.append(
-            Line2D([], [], color=OUTLINE, linewidth=1.2, linestyle=(0, (2, 1.5)), label="lesion of another class")
-        )
-    if any(case.fixations is not None and len(case.fixations) for case in cases):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                marker="o",
-                markerfacecolor="none",
-                color="#999999",
-                linewidth=0,
-                label="fixation (area: duration)",
-            )
-        )
-    handles.append(Line2D([], [], marker="P", color="black", mfc="white", linewidth=0, label="highest CAM cell"))
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.1 / width, 0.4 / height),
-        ncols=len(handles),
-        fontsize=8,
-        frameon=False,
-        borderpad=0,
-        handlelength=1.8,
-    )
+    write_legend(figure, cases, 0.1 / width, 0.4 / height)
     h, w = cases[0].cams.shape[-2:]
     scale = f"CAM grid {h} x {w}, bilinear, coloured where above its own mean; one scale per row"
     if left_out > 0:
@@ -234,15 +199,17 @@ def _foot(figure: Figure, cases: Sequence[CamCase], note: str, left_out: int, wi
     figure.text(0.15 / width, 0.08 / height, scale, fontsize=7, color=QUIET, va="bottom")
 
 
-def _show_cam(axes: Axes, case: CamCase, index: int, norm: Normalize) -> None:
-    show_map(axes, case, case.centred[index], norm, _cam_colours())
+def show_cam(axes: Axes, case: CamCase, index: int, norm: Normalize) -> None:
+    """Lay the CAM of a class, minus its mean, over the film and mark its highest cell."""
+    show_map(axes, case, case.centred[index], norm, cam_colours())
     point = highest_cell(case, index)
     if point is not None:
         axes.plot(*point, marker="+", markersize=11, markeredgewidth=3.2, color="black", alpha=0.6, clip_on=False)
         axes.plot(*point, marker="+", markersize=10, markeredgewidth=1.6, color="white", clip_on=False)
 
 
-def _norm(case: CamCase, classes: Sequence[int] | range) -> Normalize:
+def cam_norm(case: CamCase, classes: Sequence[int] | range) -> Normalize:
+    """One scale for the CAMs of some classes: from zero, a map's own mean, to the highest value above it."""
     high = float(case.centred[list(classes)].max())
     return Normalize(0.0, high if high > 0 else 1.0)
 
@@ -252,7 +219,7 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
     bottom, top, right = float(place[0][0]), float(place[1][0]), float(place[3][-1])
     width = float(figure.get_figwidth())
     axes = figure.add_axes((right + 0.1 / width, bottom + 0.15 * (top - bottom), 0.1 / width, 0.7 * (top - bottom)))
-    bar = figure.colorbar(ScalarMappable(norm, _cam_colours(solid=True)), cax=axes)
+    bar = figure.colorbar(ScalarMappable(norm, cam_colours(solid=True)), cax=axes)
     high = norm.vmax or 0.0
     bar.set_ticks([0.0, high], labels=["mean", f"{high:+.3g}"])
     axes.tick_params(labelsize=7.5, length=2, colors=QUIET)
@@ -260,6 +227,6 @@ def _colour_bar(figure: Figure, grid: GridSpec, norm: Normalize) -> None:
     bar.outline.set_visible(False)
 
 
-def _cam_colours(*, solid: bool = False) -> Colormap:
+def cam_colours(*, solid: bool = False) -> Colormap:
     """Dark violet to yellow (perceptually uniform); low values let the film through."""
     return see_through("inferno", 0.15, solid=solid, opaque_from=0.08)

@@ -14,14 +14,16 @@ from callbacks.gathering import all_ranks
 from callbacks.panel_parts import save_png
 from gaze_lightning.batch import Batch
 from gaze_lightning.evaluation.outputs import SampleOutputs, SampleRow, predicted_classes, rows_of
+from gaze_lightning.protocols import LabelType
 
 
 class PredictionWriter(Callback):
-    """Write ``predictions.csv`` and, for models with CAMs, one overlay per film into the run folder in ``predict``.
+    """Write ``predictions.csv`` and, for models with CAMs or predicted gaze, one overlay per film in ``predict``.
 
-    ``predictions.csv`` has every film once on any number of processes: ``sample_id``, ``subject``, ``predicted``,
-    ``prob_<class>``. ``overlays/<sample id>.png`` shows the film and the class activation map of the predicted class
-    beside it; in multi-label the classes at probability 0.5 or more (the most probable one if there is none).
+    Both lie in the run folder. ``predictions.csv`` has every film once on any number of processes: ``sample_id``,
+    ``subject``, ``predicted``, ``prob_<class>``. ``overlays/<sample id>.png`` shows the film and beside it the
+    predicted gaze, if any, and the class activation map of the predicted class; in multi-label the classes at
+    probability 0.5 or more (the most probable one if there is none).
 
     Args:
         overlays: draw the overlays.
@@ -51,14 +53,14 @@ class PredictionWriter(Callback):
     ) -> None:
         """Keep the probabilities and draw the overlays of this batch."""
         self._rows += rows_of({**outputs, "label": None})
-        if not self.overlays or outputs.get("cam") is None:
+        if not self.overlays or (outputs.get("cam") is None and outputs.get("saliency") is None):
             return
         folder = Path(trainer.default_root_dir) / "overlays"
-        names, label_type = list(pl_module.class_names), pl_module.label_type  # type: ignore[arg-type]
+        names, label_type = _classes_of(pl_module)
         ids = list(outputs["sample_id"])
-        for sample_id, case in zip(ids, cases_of(batch, outputs, label_type, ids), strict=True):  # type: ignore[arg-type]
-            classes = predicted_classes(case.probability, label_type) or predicted_classes(case.probability, "single")  # type: ignore[arg-type]
-            figure = draw_overlay(case, names, classes[: self.most_classes])
+        for sample_id, case in zip(ids, cases_of(batch, outputs, label_type, ids), strict=True):
+            classes = predicted_classes(case.probability, label_type) or predicted_classes(case.probability, "single")
+            figure = draw_overlay(case, names, classes[: self.most_classes] if len(case.cams) else [])
             save_png(figure, folder / f"{file_stem(sample_id)}.png")
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,8 +71,15 @@ class PredictionWriter(Callback):
             return
         outputs = SampleOutputs.from_rows(rows)
         path = Path(trainer.default_root_dir) / "predictions.csv"
-        outputs.write_csv(path, list(pl_module.class_names), pl_module.label_type)  # type: ignore[arg-type]
+        outputs.write_csv(path, *_classes_of(pl_module))
         rank_zero_info(f"Predictions of {len(outputs)} films: {path}")
+
+
+def _classes_of(module: LightningModule) -> tuple[list[str], LabelType]:
+    """Names of a task's classes and the type of its labels; a task that only predicts gaze may have neither."""
+    names: list[str] = list(getattr(module, "class_names", []))
+    label_type: LabelType = getattr(module, "label_type", "single")
+    return names, label_type
 
 
 def file_stem(sample_id: str) -> str:

@@ -17,7 +17,8 @@ class TestReport(Callback):
     Works on any number of processes: rows are gathered, repeated samples (distributed samplers fill up with them) are
     dropped, and the count must equal the data set's length. Into the run folder go ``predictions.csv`` (real ids; stays
     local) and ``results.json``; the table goes to the console, the values as ``test/<name>`` to the loggers and into
-    ``trainer.callback_metrics``. Models whose ``test_step`` returns no probabilities are left alone.
+    ``trainer.callback_metrics``. Models whose ``test_step`` returns no ``probability`` are left alone;
+    ``[B, 0]``, of models without classes, is a result without classification.
 
     Args:
         n_boot: resamples of patients behind each interval.

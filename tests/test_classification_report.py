@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from gaze_lightning.metrics import ClassificationReport
 
@@ -50,6 +50,55 @@ def test_single_label_equals_sklearn(digits):
         assert values["accuracy"] == pytest.approx(accuracy_score(y, normalised.argmax(1)))
     assert values["n"] == 60
     assert values["n_classes_defined"] == 3
+
+
+@pytest.mark.parametrize("digits", [None, 1])
+def test_micro_auroc_and_macro_f1_of_single_labels_equal_sklearn(digits):
+    p, y = single(digits=digits)
+    values = report(p, y)
+    assert values["auroc_micro"] == pytest.approx(roc_auc_score(np.eye(3)[y], p, average="micro"), abs=1e-6)
+    assert values["f1_macro"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
+
+
+def test_micro_auroc_and_macro_f1_of_multi_labels_equal_sklearn_over_known_entries():
+    p, y = multi()
+    p[0, 0], y[0, 0] = 0.5, 1
+    values, known = report(p, y, "multi"), ~y.isnan()
+    assert values["auroc_micro"] == pytest.approx(roc_auc_score(y[known], p[known]), abs=1e-6)
+    f1 = [f1_score(y[known[:, k], k], p[known[:, k], k] >= 0.5) for k in range(3)]
+    assert values["f1_macro"] == pytest.approx(np.mean(f1))
+
+
+def test_f1_counts_a_class_never_predicted_as_zero_and_leaves_out_a_class_without_positives():
+    p, y = single()
+    p[:, 1] = 0
+    values = report(p, y)
+    assert values["f1_macro"] == pytest.approx(f1_score(y, p.argmax(1), average="macro", zero_division=0))
+    p, y = single()
+    p, y = p[y != 1], y[y != 1]
+    assert (p.argmax(1) == 1).any()
+    expected = f1_score(y, p.argmax(1), labels=[0, 2], average="macro")
+    assert report(p, y)["f1_macro"] == pytest.approx(expected)
+    assert f1_score(y, p.argmax(1), average="macro") == pytest.approx(expected * 2 / 3)
+    p, y = multi()
+    y[:, 1] = torch.where(y[:, 1] == 1, torch.nan, y[:, 1])
+    known = ~y.isnan()
+    f1 = [f1_score(y[known[:, k], k], p[known[:, k], k] >= 0.5) for k in (0, 2)]
+    assert report(p, y, "multi")["f1_macro"] == pytest.approx(np.mean(f1))
+
+
+def test_without_a_positive_entry_micro_auroc_and_f1_are_undefined():
+    p, y = multi()
+    y[y == 1] = 0
+    values = report(p, y, "multi")
+    assert math.isnan(values["auroc_micro"])
+    assert math.isnan(values["f1_macro"])
+
+
+@pytest.mark.parametrize("label_type", ["single", "multi"])
+def test_names_are_those_of_the_computed_values(label_type):
+    p, y = single() if label_type == "single" else multi()
+    assert set(ClassificationReport(NAMES, label_type).names) == set(report(p, y, label_type))
 
 
 def test_pairs_look_only_at_their_two_classes():
@@ -122,6 +171,8 @@ def test_no_sample_gives_nan_and_n_zero(label_type):
     assert values["n"] == values["n_classes_defined"] == 0
     assert values["auroc_macro"].isnan()
     assert values["accuracy"].isnan()
+    assert values["auroc_micro"].isnan()
+    assert values["f1_macro"].isnan()
 
 
 @pytest.mark.parametrize("bad", [torch.nan, 1.5, -0.1, torch.inf])

@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from gaze_lightning.evaluation.compare import compare_runs
-from gaze_lightning.evaluation.results import Measured, Results
+from gaze_lightning.evaluation.measured import Measured, Reference
+from gaze_lightning.evaluation.results import Results
 
 
 def _results(auroc, pointing=math.nan, n=30):
@@ -16,8 +17,8 @@ def _results(auroc, pointing=math.nan, n=30):
     return Results(metrics, n, n, ("a", "b"), "single")
 
 
-def _printed(arms):
-    console = Console(file=io.StringIO(), width=120)
+def _printed(arms, width=120):
+    console = Console(file=io.StringIO(), width=width)
     console.print(compare_runs(arms))
     return console.file.getvalue()
 
@@ -44,3 +45,45 @@ def test_arms_on_different_test_sets_are_refused():
 def test_an_arm_without_runs_is_named():
     with pytest.raises(ValueError, match="no finished run in: gaze"):
         compare_runs({"plain": [_results(0.7)], "gaze": []})
+
+
+def _gaze_results(kl, mean_map=1.5):
+    metrics = {
+        "gaze_kl": Measured(kl, 0.1, 0.9, 30, references={"mean_map": Reference(mean_map, 30, kl)}),
+        "gaze_kl_vs_mean_map": Measured(kl - mean_map, -0.9, -0.1, 30),
+        "saliency_kl": Measured(
+            kl, 0.1, 0.9, 30, references={"mean_map": Reference(mean_map, 30, kl), "readers": Reference(0.625, 4, kl)}
+        ),
+    }
+    return Results(metrics, 30, 30, (), "single")
+
+
+def test_gaze_rows_say_which_map_they_are_about_which_way_is_better_and_stand_beside_their_references():
+    text = _printed({"a": [_gaze_results(1.0), _gaze_results(0.5)], "b": [_gaze_results(1.25)]})
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "↓" in line}
+    assert list(rows) == [
+        "KL divergence, CAM ↓",
+        "KL divergence, CAM minus mean map ↓",
+        "KL divergence, predicted gaze ↓",
+    ]
+    assert [cell.strip() for cell in rows["KL divergence, CAM minus mean map ↓"].split("|")[2:-1]] == [
+        "-0.750 ± 0.354",
+        "-0.250",
+        "",
+        "",
+        "",
+    ]
+    assert [cell.strip() for cell in rows["KL divergence, predicted gaze ↓"].split("|")[2:-1]] == [
+        "0.750 ± 0.354",
+        "1.250",
+        "",
+        "1.500",
+        "0.625",
+    ]
+    assert "centre" not in text
+
+
+def test_runs_without_references_have_no_columns_for_them():
+    text = _printed({"plain": [_results(0.7)], "gaze": [_results(0.75)]})
+    assert "mean map" not in text
+    assert "readers" not in text

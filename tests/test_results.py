@@ -1,10 +1,14 @@
+import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from sklearn.metrics import f1_score, roc_auc_score
 
 from gaze_lightning.evaluation import (
     Results,
@@ -12,6 +16,7 @@ from gaze_lightning.evaluation import (
     SampleRow,
     compute_results,
     print_results,
+    rows_of,
 )
 from gaze_lightning.metrics.statistics import clustered_bootstrap
 
@@ -37,6 +42,27 @@ def outputs(n=60, multi=False, seed=0, per_patient=2):
         label[rng.random((n, 3)) < 0.2] = np.nan
     ids, subjects = [f"s{i}" for i in range(n)], [f"p{i // per_patient}" for i in range(n)]
     return SampleOutputs(ids, subjects, probability, label, values)
+
+
+def with_gaze(given, seed=1, readers=20):
+    """Agreement of two maps and of three references: better maps have higher values and a lower divergence."""
+    rng, n = np.random.default_rng(seed), len(given)
+    places = {"saliency": 0.6, "gaze": 0.3, "mean_map": 0.4, "centre": 0.2, "readers": 0.8}
+    values = {}
+    for of, place in places.items():
+        for name in ("cc", "kl", "sim", "nss", "auc_judd"):
+            column = (1 - place if name == "kl" else place) + rng.normal(size=n) / 10
+            column[:5] = np.nan
+            if of == "readers":
+                column[readers:] = np.nan
+            values[f"{of}_{name}"] = column
+    values["gaze_cc"][30:] = np.nan
+    values["mean_map_nss"][50:] = np.nan
+    return replace(given, values=values)
+
+
+def without_labels(given):
+    return replace(given, probability=np.zeros((len(given), 0)), label=None)
 
 
 def literal_auroc(score, positive):
@@ -122,6 +148,128 @@ def test_the_interval_of_accuracy_is_the_one_of_a_literal_bootstrap():
     assert (measured.low, measured.high) == pytest.approx((low, high))
 
 
+def test_micro_auroc_and_f1_stand_beside_their_chance_and_have_literal_intervals():
+    given = outputs()
+    results = compute_results(given, NAMES, "single", n_boot=60, seed=2)
+    p, y = given.probability, given.label
+    micro, f1 = results.metrics["auroc_micro"], results.metrics["f1_macro"]
+    assert micro.value == pytest.approx(roc_auc_score(np.eye(3)[y], p, average="micro"), abs=1e-6)
+    assert (micro.n, micro.n_positive, micro.chance) == (60, None, 0.5)
+    assert f1.value == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
+    always = np.full(60, np.bincount(y).argmax())
+    assert f1.chance == pytest.approx(f1_score(y, always, average="macro", zero_division=0))
+
+    def supported_f1(rows):
+        return f1_score(y[rows], p[rows].argmax(1), labels=np.unique(y[rows]), average="macro", zero_division=0)
+
+    interval = clustered_bootstrap(supported_f1, 60, given.subject, n_boot=60, seed=2)
+    assert (f1.low, f1.high) == pytest.approx(interval)
+
+
+def test_f1_of_multi_labels_is_that_of_known_entries_and_its_chance_that_of_each_class_commoner_outcome():
+    given = outputs(multi=True)
+    given.label[:, 2] = np.where(given.label[:, 2] == 0, 1, given.label[:, 2])
+    given.label[:2, 2] = 0
+    f1 = compute_results(given, NAMES, "multi", n_boot=20).metrics["f1_macro"]
+    known = ~np.isnan(given.label)
+    truth = [given.label[known[:, k], k] for k in range(3)]
+    said = [given.probability[known[:, k], k] >= 0.5 for k in range(3)]
+    guess = [np.full(len(t), t.mean() >= 0.5) for t in truth]
+    for value, decisions in ((f1.value, said), (f1.chance, guess)):
+        assert value == pytest.approx(np.mean([f1_score(t, d) for t, d in zip(truth, decisions, strict=True)]))
+    assert f1.chance > 0.3
+    assert f1.low <= f1.value <= f1.high
+    none = replace(given, label=np.where(given.label == 1, 0.0, given.label))
+    dead = compute_results(none, NAMES, "multi", n_boot=20).metrics
+    assert {dead[name].reason for name in ("f1_macro", "auroc_micro")} == {"no positive"}
+    assert math.isnan(dead["f1_macro"].value)
+    assert math.isnan(dead["f1_macro"].chance)
+
+
+def test_agreement_with_gaze_stands_beside_its_references_on_the_same_films():
+    given = with_gaze(outputs())
+    metrics = compute_results(given, NAMES, "single", n_boot=20).metrics
+    assert not any(name.startswith(("mean_map", "centre", "readers")) for name in metrics)
+    for of in ("saliency", "gaze"):
+        for name in ("cc", "kl", "sim", "nss", "auc_judd"):
+            own, measured = given.values[f"{of}_{name}"], metrics[f"{of}_{name}"]
+            assert measured.n == np.isfinite(own).sum()
+            for reference in ("mean_map", "centre", "readers"):
+                other = given.values[f"{reference}_{name}"]
+                both = ~np.isnan(own) & ~np.isnan(other)
+                beside = measured.references[reference]
+                assert beside.n == both.sum()
+                assert beside.value == pytest.approx(other[both].mean())
+                assert beside.own == pytest.approx(own[both].mean())
+    assert metrics["gaze_cc"].references["mean_map"].n == 25
+    assert metrics["saliency_nss"].references["mean_map"].n == 45
+    assert metrics["saliency_cc"].references["readers"].n == 15
+
+
+def test_the_difference_to_the_mean_map_is_paired_and_its_interval_resamples_patients():
+    given = with_gaze(outputs())
+    metrics = compute_results(given, NAMES, "single", n_boot=100, seed=4).metrics
+    for name in ("saliency_kl", "saliency_nss", "gaze_cc"):
+        difference = given.values[name] - given.values[f"mean_map_{name.partition('_')[2]}"]
+        measured = metrics[f"{name}_vs_mean_map"]
+        assert measured.n == np.isfinite(difference).sum()
+        assert measured.value == pytest.approx(np.nanmean(difference))
+        interval = clustered_bootstrap(
+            lambda rows, d=difference: float(np.nanmean(d[rows])), 60, given.subject, n_boot=100, seed=4
+        )
+        assert (measured.low, measured.high) == pytest.approx(interval)
+        assert math.isnan(measured.chance)
+
+
+def test_without_a_mean_map_there_is_no_difference_and_without_gaze_no_number():
+    given = with_gaze(outputs())
+    few = {name: values for name, values in given.values.items() if not name.startswith(("mean_map", "readers"))}
+    metrics = compute_results(replace(given, values=few), NAMES, "single", n_boot=20).metrics
+    assert not any(name.endswith("_vs_mean_map") for name in metrics)
+    assert set(metrics["saliency_cc"].references) == {"centre"}
+    nothing = {name: np.full(60, np.nan) for name in given.values}
+    blind = compute_results(replace(given, values=nothing), NAMES, "single", n_boot=20)
+    for name in ("saliency_cc", "saliency_cc_vs_mean_map"):
+        measured = blind.metrics[name]
+        assert (measured.n, measured.references) == (0, {})
+        assert math.isnan(measured.value)
+    assert "Gaze: predicted map, own gaze: not shown" in " ".join(table(blind).split())
+
+
+def test_data_without_labels_have_gaze_results_and_no_classification(tmp_path):
+    given = without_labels(with_gaze(outputs()))
+    results = compute_results(given, [], "single", n_boot=20)
+    assert (results.n, results.n_subjects, results.class_names) == (60, 30, ())
+    assert all(name.startswith(("saliency_", "gaze_")) for name in results.metrics)
+    printed = table(results)
+    assert "60 films of 30 patients" in printed
+    assert "Classification" not in printed
+    assert "AUROC" not in printed
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+    given.write_csv(tmp_path / "predictions.csv", [], "single")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["sample_id", "subject", *given.values]
+    assert len(rows) == 60
+    assert float(rows[7]["saliency_cc"]) == given.values["saliency_cc"][7]
+    with pytest.raises(ValueError, match="0 probabilities per sample for 3 class names"):
+        compute_results(given, NAMES, "single")
+
+
+def test_rows_without_probabilities_or_labels_stack():
+    said = {
+        "sample_id": ["a", "b"],
+        "probability": torch.zeros(2, 0),
+        "values": {"saliency_cc": torch.tensor([0.5, 1])},
+    }
+    stacked = SampleOutputs.from_rows(rows_of(said))
+    assert stacked.probability.shape == (2, 0)
+    assert stacked.label is None
+    assert stacked.subject == ["a", "b"]
+    assert stacked.values["saliency_cc"].tolist() == [0.5, 1.0]
+
+
 def test_a_class_without_positives_is_undefined_left_out_and_explained():
     given = outputs()
     keep = np.flatnonzero(given.label != 1)
@@ -159,6 +307,28 @@ def test_json_is_plain_and_comes_back_complete(tmp_path):
     assert again.to_json() == results.to_json()
     assert again.metrics["nll"] == results.metrics["nll"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["results.json"]
+
+
+def test_references_come_back_and_older_files_have_none(tmp_path):
+    path = tmp_path / "results.json"
+    results = compute_results(with_gaze(outputs()), NAMES, "single", n_boot=20)
+    results.save(path)
+    assert Results.load(path).metrics["saliency_cc"] == results.metrics["saliency_cc"]
+    content = json.loads(path.read_text())
+    for name in [*content["metrics"]]:
+        if name in ("auroc_micro", "f1_macro") or name.endswith("_vs_mean_map"):
+            del content["metrics"][name]
+        else:
+            del content["metrics"][name]["references"]
+    path.write_text(json.dumps(content))
+    older = Results.load(path)
+    assert older.metrics["saliency_cc"].references == {}
+    assert older.metrics["accuracy"] == results.metrics["accuracy"]
+    assert "CC" in table(older)
+    content["metrics"]["accuracy"]["references"] = {"mean_map": 0.5}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="of this version"):
+        Results.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "metrics": {}, "class_names": []}'])
@@ -218,3 +388,44 @@ def test_a_section_without_any_value_is_one_note_and_no_rows():
     assert "not shown, no sample has these values" in printed
     assert not [line for line in printed.splitlines() if line.strip().startswith("CC")]
     assert "pointing game, lesion" in printed
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_references_are_columns_and_the_difference_has_its_direction(width):
+    results = compute_results(with_gaze(outputs()), NAMES, "single", n_boot=20)
+    printed = table(results, width)
+    lines = printed.splitlines()
+    assert all(len(line) <= width for line in lines)
+    start = next(i for i, line in enumerate(lines) if line.startswith("Gaze: predicted map, own gaze"))
+    section = lines[start : start + 20]
+    for name, label in (("cc", "CC"), ("kl", "KL divergence"), ("nss", "NSS")):
+        measured = results.metrics[f"saliency_{name}"]
+        difference = results.metrics[f"saliency_{name}_vs_mean_map"]
+        at = next(i for i, line in enumerate(section) if line.startswith(f"{label} "))
+        for reference in measured.references.values():
+            assert f" {reference.value:.3f}" in section[at]
+        assert section[at].endswith(f" {measured.n}")
+        better = "↓" if name == "kl" else "↑"
+        assert f"{measured.value:.3f} {better}" in section[at]
+        beside = section[at] if width == 100 else section[at + 1]
+        assert f"{difference.value:+.3f} {better}" in beside
+        assert f"{difference.low:+.3f} to {difference.high:+.3f}" in beside
+        if width == 80:
+            assert beside.split()[:3] == ["minus", "mean", "map"]
+            assert beside.endswith(f" {difference.n}")
+    text = " ".join(printed.split())
+    assert "below zero where ↓ stands" in text
+    assert "other readers: 15 of 55 films; the model on these: CC 0." in text
+    assert "mean map: 45 of 55 films; the model on these: NSS 0." in text
+
+
+def test_large_numbers_are_never_cut():
+    results = compute_results(with_gaze(outputs()), NAMES, "single", n_boot=20)
+    metrics = {
+        name: replace(measured, value=-12345.678, low=-23456.789, high=-11111.111, n=34567)
+        for name, measured in results.metrics.items()
+    }
+    printed = table(replace(results, metrics=metrics), 100)
+    assert "…" not in printed
+    assert printed.count("-12345.678 ↓") == 5
+    assert printed.count("-23456.789 to -11111.111") == len(metrics)

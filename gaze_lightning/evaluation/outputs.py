@@ -20,7 +20,7 @@ class SampleRow:
     Attributes:
         sample_id: real id of the reading.
         subject: real id of the patient.
-        probability: ``K`` values in [0, 1].
+        probability: ``K`` values in [0, 1]; none for data without labels.
         label: class index, ``K`` values in {0, 1, NaN}, or None in prediction.
         values: further values by name, e.g. gaze agreement; NaN: undefined for this sample.
     """
@@ -39,7 +39,7 @@ class SampleOutputs:
     Attributes:
         sample_id: ``n`` real ids, no two alike.
         subject: ``n`` patients.
-        probability: float64 ``[n, K]``.
+        probability: float64 ``[n, K]``, ``[n, 0]`` without classes.
         label: int64 ``[n]`` (single-label), float64 ``[n, K]`` in {0, 1, NaN} (multi-label), or None.
         values: float64 ``[n]`` by name; NaN: undefined.
         n_dropped: how many repeated rows were left out (distributed samplers repeat samples to fill up).
@@ -94,17 +94,18 @@ class SampleOutputs:
 
         Columns: ``sample_id``, ``subject``; with labels ``label`` (the class's name) or ``label_<class>``; with
         predictions alone ``predicted`` (the class's name; multi-label: the names at probability 0.5 or more, joined
-        by ``|``); ``prob_<class>``; then one column per further value.
+        by ``|``); ``prob_<class>``; then one column per further value. Without classes there are ``sample_id``,
+        ``subject`` and the further values only.
 
         Args:
             path: the file; it appears complete or not at all.
-            class_names: ``K`` names.
+            class_names: ``K`` names, or none.
             label_type: what ``label`` holds.
         """
         header = ["sample_id", "subject"]
-        if self.label is None:
+        if class_names and self.label is None:
             header.append("predicted")
-        else:
+        elif class_names:
             header += ["label"] if label_type == "single" else [f"label_{name}" for name in class_names]
         header += [f"prob_{name}" for name in class_names] + list(self.values)
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -116,6 +117,8 @@ class SampleOutputs:
                 writer.writerow([self.sample_id[i], self.subject[i], *said, *(_exact(x) for x in numbers)])
 
     def _said(self, i: int, class_names: Sequence[str], label_type: Literal["single", "multi"]) -> list[str]:
+        if not class_names:
+            return []
         if self.label is None:
             return ["|".join(class_names[k] for k in predicted_classes(self.probability[i], label_type))]
         if label_type == "single":

@@ -117,7 +117,7 @@ def test_a_model_without_cams_is_skipped_with_one_line(tiny, trainer_in, tmp_pat
     said = []
     monkeypatch.setattr(callbacks.cam_logger, "rank_zero_info", said.append)
     trainer_in(CAMLogger(every_n_epochs=1)).fit(tiny.ModelWithoutCAMs(), datamodule=tiny.Data())
-    assert said == ["ModelWithoutCAMs makes no class activation maps: no CAM panels."]
+    assert said == ["ModelWithoutCAMs neither makes class activation maps nor predicts gaze: no CAM panels."]
     assert not (tmp_path / "cams").exists()
 
 

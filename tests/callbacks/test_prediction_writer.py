@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import callbacks.prediction_writer
 from callbacks import PredictionWriter
 from callbacks.prediction_writer import file_stem
 from gaze_lightning.evaluation import predicted_classes
@@ -59,6 +60,55 @@ def test_a_model_without_cams_gets_its_table(tiny, trainer_in, tmp_path):
     predicted(tiny, trainer_in, PredictionWriter(), Plain())
     assert len(rows_in(tmp_path)) == 5
     assert not (tmp_path / "overlays").exists()
+
+
+def test_overlays_show_the_predicted_gaze_with_and_without_maps(tiny, trainer_in, tmp_path, monkeypatch):
+    drawn = []
+    draw = callbacks.prediction_writer.draw_overlay
+
+    def spy(case, names, classes):
+        figure = draw(case, names, classes)
+        drawn.append((case, [axes.get_title() for axes in figure.axes if axes.get_title()], figure))
+        return figure
+
+    monkeypatch.setattr(callbacks.prediction_writer, "draw_overlay", spy)
+    for with_cams in (True, False):
+
+        class Gazing(tiny.ModelWithoutCAMs):
+            keeps = with_cams
+
+            def predict_step(self, batch, batch_idx):
+                said = super().predict_step(batch, batch_idx)
+                if not self.keeps:
+                    del said["cam"]
+                even = torch.full_like(batch["image"], 1 / batch["image"][0].numel())
+                return said | {"saliency": even}
+
+        drawn.clear()
+        predicted(tiny, trainer_in, PredictionWriter(), Gazing())
+        assert len(drawn) == len(list((tmp_path / "overlays").iterdir())) == 5
+        for case, titles, figure in drawn:
+            assert titles[:2] == ["film", "predicted gaze"]
+            assert len(titles) == (4 if with_cams else 2)  # a class's map and the title of its colour bar
+            np.testing.assert_array_equal(figure.axes[1].images[1].get_array(), case.saliency)
+
+
+def test_a_task_without_classes_gets_its_table_and_overlays(tiny, trainer_in, tmp_path):
+    class Classless(tiny.ModelWithoutCAMs):
+        def __init__(self):
+            super().__init__()
+            self.class_names = []
+
+        def predict_step(self, batch, batch_idx):
+            even = torch.full_like(batch["image"], 1 / batch["image"][0].numel())
+            none = torch.zeros(len(even), 0)
+            return {"sample_id": batch["sample_id"], "probability": none, "saliency": even}
+
+    predicted(tiny, trainer_in, PredictionWriter(), Classless())
+    rows = rows_in(tmp_path)
+    assert [row["sample_id"] for row in rows] == [f"patient{i // 2}/film{i}" for i in range(5)]
+    assert not any(name.startswith("prob") for name in rows[0])
+    assert len(list((tmp_path / "overlays").iterdir())) == 5
 
 
 def test_file_names_stay_in_their_folder_and_differ():

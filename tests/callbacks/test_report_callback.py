@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import callbacks.test_report
 from callbacks import TestReport
@@ -95,6 +96,37 @@ def test_a_step_without_probabilities_is_left_alone(tiny, trainer_in, tmp_path):
     _, report = run_test(tiny, trainer_in, Silent())
     assert report.results is None
     assert not (tmp_path / "results.json").exists()
+
+
+def test_data_without_labels_are_counted_and_reported_without_classification(tiny, trainer_in, tmp_path, capsys):
+    class Gazer(tiny.Model):
+        def __init__(self):
+            super().__init__()
+            self.class_names = []
+
+        def test_step(self, batch, batch_idx):
+            index = torch.tensor([float(name.split("film")[1]) for name in batch["sample_id"]])
+            values = {"saliency_kl": index, "mean_map_kl": index + 1, "centre_kl": 2 * index}
+            known = {key: batch[key] for key in ("sample_id", "subject")}
+            return known | {"probability": index.new_zeros(len(index), 0), "values": values}
+
+    report = TestReport(n_boot=20)
+    trainer = trainer_in(report)
+    trainer.test(Gazer(), datamodule=tiny.Data(test_sampler=[*range(9), 0]), verbose=False)
+    assert report.results.n == 9
+    assert Results.load(tmp_path / "results.json").metrics["saliency_kl"].references["centre"].value == 8
+    assert list(read(tmp_path / "predictions.csv")[0]) == [
+        "sample_id",
+        "subject",
+        "saliency_kl",
+        "mean_map_kl",
+        "centre_kl",
+    ]
+    assert float(trainer.callback_metrics["test/saliency_kl_vs_mean_map"]) == -1
+    printed = capsys.readouterr().out
+    assert "9 films of 5 patients" in printed
+    assert "-1.000 ↓" in printed
+    assert "AUROC" not in printed
 
 
 _SCRIPT = """
