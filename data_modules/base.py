@@ -3,6 +3,8 @@
 import tempfile
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pandas as pd
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
@@ -22,11 +25,14 @@ from data_modules.films.cache import FilmCache, open_cache
 from data_modules.films.intensity import Intensity
 from data_modules.fingerprint import fingerprint_of
 from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of, mean_gaze, shuffled_gaze
+from data_modules.learnable import refuse_nothing_to_learn, warn_of_unknown_classes
 from data_modules.loading import LateLoader, finish_batch, start_worker
 from data_modules.reader_policy import ReaderPolicy, mean_readers, mean_weight
 from data_modules.readings import LabelType, ReadingTable, Split
+from data_modules.references import TrainingMean, other_gaze, readings_of_films
 from data_modules.samplers import EvaluationSampler, TrainingSampler, even_batch_size
 from data_modules.sampling import Sampling, sampling_weights
+from data_modules.smaller import check_smaller
 from data_modules.sources import Missing
 from data_modules.sources.phantom_folder import is_phantom
 from data_modules.splits import (
@@ -42,6 +48,7 @@ from data_modules.splits import (
     write_split,
 )
 from data_modules.summary import summary
+from gaze_lightning.gaze import Fixations
 
 if TYPE_CHECKING:
     from data_modules.doctor.finding import Finding
@@ -59,8 +66,10 @@ _NEEDED: dict[str, tuple[Split, ...]] = {
 class GazeDataModule(LightningDataModule):
     """Base of the data modules. A concrete one says how its source is read, with `read_table`.
 
+    A source without labels has no class names, and its batches no ``label``: it trains what needs gaze only.
+
     Args:
-        class_names: names of the classes, in the order of the labels.
+        class_names: names of the classes, in the order of the labels; empty without labels.
         label_type: ``single`` (exclusive classes) or ``multi``.
         open_data: true if films may leave this machine (synthetic or openly licensed).
         intensity: how films become grey values (`data_modules.films.intensity`); ``stored`` for JPEG and PNG, a named
@@ -151,6 +160,9 @@ class GazeDataModule(LightningDataModule):
         """Readings, and gaze points and outlines, that were left out: reason -> number; exists after `setup`."""
         self._table: ReadingTable | None = None
         self._datasets: dict[str, GazeDataset] = {}
+        self._has_split = False
+        self._stage_batch_size: int | None = None
+        self._stage_image_size: tuple[int, int] | None = None
 
     data_note = ""
     """One line for reports that says where the films come from, and how many patients leak where a split lets them."""
@@ -182,15 +194,40 @@ class GazeDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the table, split by patient, make the data sets of a stage.
 
+        Data without labels that are only predicted need no split, and get none.
+
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            DataError: if a patient is in two parts, a part is empty, or films are unreadable.
+            DataError: if a patient is in two parts, a part is empty, films are unreadable, or there is nothing to learn
+                from: neither labels nor gaze, or names of classes without labels.
         """
-        if not self._datasets:
-            self._arrange()
-        assert_filled(self.readings["split"].to_numpy(dtype=str), self._needed(stage), self._removed)
+        split = stage != "predict" or self.table().labels is not None
+        if split:
+            refuse_nothing_to_learn(self.table(), self.class_names)
+        if not self._datasets or (split and not self._has_split):
+            self._arrange(split)
+        if self._has_split:
+            assert_filled(self.readings["split"].to_numpy(dtype=str), _NEEDED[stage], self._removed)
+
+    def follow_stage(self, batch_size: int | None, image_size: tuple[int, int] | None) -> None:
+        """Give the batches of a stage of the training their sizes.
+
+        Args:
+            batch_size: per process, of training loaders made from now on; None: its own.
+            image_size: (H, W) to which images of all parts are reduced from the next batch on, pixels, by area pooling
+                on the device; None: its own. Everything in pixels follows; maps keep ``saliency_size``.
+
+        Raises:
+            ValueError: if the batch size is not positive, or images cannot be reduced to the size (`check_smaller`).
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
+        if size is not None:
+            check_smaller(self.image_size, size)
+        self._stage_batch_size, self._stage_image_size = batch_size, size
 
     def write_split(self, path: Path) -> None:
         """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
@@ -208,12 +245,13 @@ class GazeDataModule(LightningDataModule):
         groups = dataset.films if self.reader_policy == "random_reader" else None
         weights = sampling_weights(self.sampling, dataset.labels, has_gaze, groups)
         sampler = TrainingSampler(dataset, self.seed, world, rank, weights, groups)
-        if len(sampler) < self.batch_size:
+        batch_size = self._stage_batch_size or self.batch_size
+        if len(sampler) < batch_size:
             raise DataError(
                 f"An epoch of the training part has {len(sampler)} readings on each of {world} process(es), fewer than "
-                f"batch_size {self.batch_size}. Choose a smaller batch_size."
+                f"batch_size {batch_size}. Choose a smaller batch_size."
             )
-        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+        return self._loader(dataset, sampler, batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """The validation part, every sample once."""
@@ -224,15 +262,12 @@ class GazeDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """The test part, every sample once; all readings where the source has no labels."""
+        """The test part, every sample once; without labels, and if only predict was set up, all readings."""
         return self._evaluation_loader("predict")
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """On the device: image to float32 in [0, 1], fixations to the saliency map."""
-        return finish_batch(batch, self.saliency_size)
-
-    def _needed(self, stage: str) -> tuple[Split, ...]:
-        return () if stage == "predict" and self.table().labels is None else _NEEDED[stage]
+        """On the device: image to float32 in [0, 1] and to the stage's size, fixations to the saliency map."""
+        return finish_batch(batch, self.saliency_size, self._stage_image_size)
 
     def table(self) -> ReadingTable:
         """The readings as training uses them: `read_table`, once, and the policy for several readers of a film."""
@@ -255,8 +290,8 @@ class GazeDataModule(LightningDataModule):
             self.intensity,
         )
 
-    def _arrange(self) -> None:
-        """Films, split and data sets of all parts."""
+    def _arrange(self, split: bool) -> None:
+        """Films, split and data sets of all parts; without a split all readings are there to be predicted."""
         root = getattr(self, "root", None)
         if root and not self.open_data and is_phantom(Path(root)):
             self.data_note = f"Phantom (synthetic films and gaze, no clinical evidence) as {self.data_note}"
@@ -267,9 +302,8 @@ class GazeDataModule(LightningDataModule):
         removed = Counter(table.excluded)
         usable = ~np.isin(films, list(self._cache.unreadable))
         removed["films that cannot be read"] += int((~usable).sum())
-        if table.labels is None:
-            parts = np.full(len(films), "", dtype="<U8")
-        else:
+        parts: Parts = np.full(len(films), "", dtype="<U8")
+        if split:
             parts = self.assign_parts(table)
             removed["readings that the split does not name"] += int((usable & (parts == "")).sum())
             usable &= parts != ""
@@ -284,13 +318,22 @@ class GazeDataModule(LightningDataModule):
         if self._cache.constant:
             rank_zero_warn(f"{len(self._cache.constant)} films have the same value everywhere: nothing to see there.")
         self.readings = table.frame.assign(split=parts)[usable].reset_index(drop=True)
-        _warn_of_unknown_classes(table, parts)
+        warn_of_unknown_classes(table, parts)
         rank_zero_info(summary(table, parts, usable, self._removed))
+        gaze = gaze_of(table.frame["sample_id"].tolist(), table.fixations)
+        readings = readings_of_films(films, usable & np.array([len(own) > 0 for own in gaze], dtype=np.bool_))
         for name in ("train", "validate", "test", "predict"):
             chosen = usable & (parts == ("test" if name == "predict" else name))
-            if name == "predict" and table.labels is None:
+            if name == "predict" and not split:
                 chosen = usable
-            self._datasets[name] = self._dataset(table, np.flatnonzero(chosen), films, train=name == "train")
+            rows = np.flatnonzero(chosen)
+            others = other_gaze(rows, films, readings, gaze) if readings and name in ("validate", "test") else None
+            self._datasets[name] = self._dataset(table, rows, films, gaze, others, train=name == "train")
+        trained = np.flatnonzero(usable & (parts == "train"))
+        self._training_mean = TrainingMean(
+            [gaze[row] for row in trained], self._sizes(films[trained]), self._weight(), self.saliency_size
+        )
+        self._has_split = split
 
     def _announce_split(self, frame: pd.DataFrame, parts: Parts) -> None:
         """Refuse a split in which patients leak, unless a paper's rule was asked for; then say how many."""
@@ -303,16 +346,30 @@ class GazeDataModule(LightningDataModule):
             assert_disjoint(frame, parts)
             rank_zero_info(f"Split {name}: {split_summary(frame, parts)}.")
 
-    def _dataset(self, table: ReadingTable, rows: Rows, films: Rows, train: bool) -> GazeDataset:
+    def _weight(self) -> GazeWeight:
+        """What a fixation of the table counts for."""
+        return mean_weight(self.gaze_weight) if self.reader_policy == "mean_map" else self.gaze_weight
+
+    def _sizes(self, films: Rows) -> list[tuple[int, int]]:
+        """Original (height, width) of films, pixels."""
+        return [(int(height), int(width)) for height, width in self._cache.sizes[films]]
+
+    def _dataset(
+        self,
+        table: ReadingTable,
+        rows: Rows,
+        films: Rows,
+        all_gaze: Sequence[Fixations],
+        others: Mapping[int, Mapping[int, Fixations]] | None,
+        train: bool,
+    ) -> GazeDataset:
         frame = table.frame.iloc[rows]
         ids, subjects = frame["sample_id"].tolist(), frame["subject"].tolist()
-        gaze = gaze_of(ids, table.fixations)
-        weight = mean_weight(self.gaze_weight) if self.reader_policy == "mean_map" else self.gaze_weight
-        sizes = [(int(height), int(width)) for height, width in self._cache.sizes[films[rows]]] if train else []
+        gaze, weight = [all_gaze[row] for row in rows], self._weight()
         if train and self.gaze_source == "shuffled":
-            gaze = shuffled_gaze(gaze, sizes, subjects, self.seed)
+            gaze = shuffled_gaze(gaze, self._sizes(films[rows]), subjects, self.seed)
         elif train and self.gaze_source == "mean":
-            gaze, weight = mean_gaze(gaze, sizes, weight, self.saliency_size), "duration"
+            gaze, weight = mean_gaze(gaze, self._sizes(films[rows]), weight, self.saliency_size), "duration"
         augmenter = None
         if train and self.augmentation is not None:
             augmenter = Augmenter(self.augmentation, self.image_size, self.seed)
@@ -330,6 +387,7 @@ class GazeDataModule(LightningDataModule):
             mask_kinds={region.kind for regions in table.regions.values() for region in regions},
             with_visible=any(own.visible is not None for own in table.fixations.values()),
             augmenter=augmenter,
+            others=others,
         )
 
     def _place(self) -> tuple[int, int]:
@@ -340,10 +398,16 @@ class GazeDataModule(LightningDataModule):
         dataset = self._datasets[part]
         rank, world = self._place()
         size = even_batch_size(len(dataset), world, self.eval_batch_size)
-        return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False)
+        mean_map = None if part == "predict" else self._training_mean.map
+        return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False, mean_map=mean_map)
 
     def _loader(
-        self, dataset: GazeDataset, sampler: DistributedSampler[Any], batch_size: int, drop_last: bool
+        self,
+        dataset: GazeDataset,
+        sampler: DistributedSampler[Any],
+        batch_size: int,
+        drop_last: bool,
+        mean_map: Tensor | None = None,
     ) -> DataLoader[Sample]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return LateLoader(
@@ -351,19 +415,10 @@ class GazeDataModule(LightningDataModule):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, mean_map=mean_map),
             pin_memory=on_gpu,
             drop_last=drop_last,
             worker_init_fn=start_worker,
             generator=torch.Generator().manual_seed(self.seed),  # loading draws nothing from the global generator
             persistent_workers=self.num_workers > 0,
         )
-
-
-def _warn_of_unknown_classes(table: ReadingTable, parts: npt.NDArray[np.str_]) -> None:
-    """Name the classes of which nothing is known in the training part."""
-    if table.labels is not None and table.label_type == "multi" and (parts == "train").any():
-        unknown = np.isnan(table.labels[parts == "train"]).all(axis=0)
-        if unknown.any():
-            names = ", ".join(np.array(table.class_names)[unknown])
-            rank_zero_warn(f"No training reading has a known value of {names}: nothing is learnt of it.")

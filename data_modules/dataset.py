@@ -1,6 +1,6 @@
 """One reading as arrays."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -39,6 +39,11 @@ class Sample(TypedDict):
     """``[K, H, W]``."""
     anatomy_mask: NotRequired[npt.NDArray[np.bool_]]
     """``[K, H, W]``."""
+    others: NotRequired[dict[int, npt.NDArray[np.float32]]]
+    """Number of each other reading of the film and its fixations, like ``fixations``; present where the data set knows
+    of any."""
+    others_visible: NotRequired[dict[int, npt.NDArray[np.float32]]]
+    """Like ``visible``; present where both ``visible`` and ``others`` are."""
 
 
 class GazeDataset(Dataset[Sample]):
@@ -67,9 +72,11 @@ class GazeDataset(Dataset[Sample]):
         mask_kinds: kinds of masks that samples carry (empty ones where a sample has none of the kind).
         with_visible: whether samples carry visible rectangles.
         augmenter: for training.
+        others: for the readings that have any: numbers of the other readings of the same film (any numbers that tell
+            readings apart) and their gaze, film pixels; None: samples carry none.
 
     Raises:
-        ValueError: if there are an augmenter and regions: masks would not move with the film.
+        ValueError: if there are an augmenter and regions or others: they would not move with the film.
     """
 
     def __init__(
@@ -87,9 +94,13 @@ class GazeDataset(Dataset[Sample]):
         mask_kinds: Collection[MaskKind] = ("lesion", "anatomy"),
         with_visible: bool = False,
         augmenter: Augmenter | None = None,
+        others: Mapping[int, Mapping[int, Fixations]] | None = None,
     ) -> None:
-        if augmenter is not None and regions is not None:
-            raise ValueError("masks do not follow augmented films: give an augmenter or regions, not both")
+        if augmenter is not None and not (regions is None and others is None):
+            raise ValueError(
+                "masks do not follow augmented films, nor does the gaze of others: give an augmenter, or regions and "
+                "others, not both"
+            )
         self.sample_ids = CompactTexts(sample_ids)
         self.subjects = CompactTexts(subjects)
         self.films = films
@@ -104,6 +115,7 @@ class GazeDataset(Dataset[Sample]):
         self._masks: dict[tuple[int, MaskKind], dict[int, npt.NDArray[np.uint8]]] = {}
         self.with_visible = with_visible
         self.augmenter = augmenter
+        self.others = others
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -121,26 +133,41 @@ class GazeDataset(Dataset[Sample]):
             augmented = self.augmenter(image, gaze, box, epoch, index)
             image, gaze, box = augmented.image, augmented.fixations, augmented.film_box
         gaze = gaze.select(self._reaches_image(gaze))
-        points = np.stack([gaze.x, gaze.y, gaze.weights(self.weight), gaze.sigma_x, gaze.sigma_y], axis=1)
         sample = Sample(
             image=image[None],
             sample_id=self.sample_ids[index],
             subject=self.subjects[index],
-            fixations=points.astype(np.float32),
+            fixations=self._points(gaze),
             film_box=np.array(box, dtype=np.float32),
         )
         if self.labels is not None:
             sample["label"] = self.labels[index]
         if self.with_visible:
-            whole = [0.0, 0.0, self.image_size[1], self.image_size[0]]
-            shown = np.tile(whole, (len(gaze), 1)) if gaze.visible is None else gaze.visible
-            sample["visible"] = shown.astype(np.float32)
+            sample["visible"] = self._visible(gaze)
         if self.regions is not None:
             if "lesion" in self.mask_kinds:
                 sample["lesion_mask"] = self._mask(index, self.regions[index], "lesion", fit)
             if "anatomy" in self.mask_kinds:
                 sample["anatomy_mask"] = self._mask(index, self.regions[index], "anatomy", fit)
+        if self.others is not None:
+            others = {
+                number: own.affine(fit.scale, fit.scale, fit.offset_x, fit.offset_y)
+                for number, own in self.others.get(index, {}).items()
+            }
+            others = {number: own.select(self._reaches_image(own)) for number, own in others.items()}
+            sample["others"] = {number: self._points(own) for number, own in others.items()}
+            if self.with_visible:
+                sample["others_visible"] = {number: self._visible(own) for number, own in others.items()}
         return sample
+
+    def _points(self, gaze: Fixations) -> npt.NDArray[np.float32]:
+        columns = [gaze.x, gaze.y, gaze.weights(self.weight), gaze.sigma_x, gaze.sigma_y]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _visible(self, gaze: Fixations) -> npt.NDArray[np.float32]:
+        whole = [0.0, 0.0, self.image_size[1], self.image_size[0]]
+        shown = np.tile(whole, (len(gaze), 1)) if gaze.visible is None else gaze.visible
+        return shown.astype(np.float32)
 
     def _reaches_image(self, gaze: Fixations) -> npt.NDArray[np.bool_]:
         height, width = self.image_size

@@ -71,14 +71,42 @@ def mean_gaze(
 ) -> list[Fixations]:
     """Give every reading that has gaze the mean map of all of them.
 
-    The map is the mean of the normalised saliency maps in fractions of the film; each cell of the grid becomes one
-    point with a sigma of half a cell, whose duration is the cell's value: render it with weight ``duration``.
+    Each cell of `mean_map` becomes one point with a sigma of half a cell, whose duration is the cell's value: render it
+    with weight ``duration``.
 
     Args:
         gaze: per reading, film pixels.
         sizes: (height, width) of each film, pixels.
         weight: what a fixation counts for.
         grid: (h, w) of the mean map, cells.
+    """
+    total = mean_map(gaze, sizes, weight, grid)
+    if total is None:
+        return list(gaze)
+    rows, columns = grid
+    row, column = np.nonzero(total > _NEGLIGIBLE * total.max())
+    x, y = column.astype(np.float64) + 0.5, row.astype(np.float64) + 0.5
+    half = np.full(len(row), 0.5)
+    mean = Fixations(x, y, total[row, column], half, half, np.zeros(len(row)))
+    return [
+        mean.affine(width / columns, height / rows, 0, 0) if len(own) else own
+        for own, (height, width) in zip(gaze, sizes, strict=True)
+    ]
+
+
+def mean_map(
+    gaze: Sequence[Fixations], sizes: Sequence[tuple[int, int]], weight: GazeWeight, grid: tuple[int, int]
+) -> npt.NDArray[np.float64] | None:
+    """Return the mean of the readings' normalised saliency maps in fractions of the film.
+
+    Args:
+        gaze: per reading, film pixels; readings of whose gaze nothing falls on the film take no part.
+        sizes: (height, width) of each film, pixels.
+        weight: what a fixation counts for.
+        grid: (h, w) of the map, cells; it covers the film, without any padding.
+
+    Returns:
+        ``[h, w]``, sums to 1; None where nobody looked at a film.
     """
     rows, columns = grid
     total = np.zeros(grid)
@@ -88,17 +116,7 @@ def mean_gaze(
             total += render_saliency(
                 cells.x, cells.y, cells.weights(weight), cells.sigma_x, cells.sigma_y, grid, visible=cells.visible
             )
-    if not total.any():
-        return list(gaze)
-    total /= total.sum()
-    row, column = np.nonzero(total > _NEGLIGIBLE * total.max())
-    x, y = column.astype(np.float64) + 0.5, row.astype(np.float64) + 0.5
-    half = np.full(len(row), 0.5)
-    mean = Fixations(x, y, total[row, column], half, half, np.zeros(len(row)))
-    return [
-        mean.affine(width / columns, height / rows, 0, 0) if len(own) else own
-        for own, (height, width) in zip(gaze, sizes, strict=True)
-    ]
+    return total / total.sum() if total.any() else None
 
 
 def gaze_of(sample_ids: Sequence[str], fixations: Mapping[str, Fixations]) -> list[Fixations]:

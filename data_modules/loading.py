@@ -9,6 +9,9 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch.utils.data import DataLoader
 
+from data_modules.collate import RawBatch
+from data_modules.references import mean_of_others, place_on_films
+from data_modules.smaller import make_smaller
 from gaze_lightning.batch import Batch
 from gaze_lightning.gaze import render_saliency_batch
 
@@ -25,14 +28,15 @@ class LateLoader(DataLoader[Any]):
         yield from super().__iter__()
 
 
-def finish_batch(batch: Batch, saliency_size: tuple[int, int]) -> Batch:
-    """Make ``image`` float32 in [0, 1] and render ``saliency``, on the device where the batch is.
+def finish_batch(batch: RawBatch, saliency_size: tuple[int, int], image_size: tuple[int, int] | None = None) -> Batch:
+    """Make ``image`` float32 in [0, 1] and render the maps, on the device where the batch is.
 
     ``has_gaze`` becomes false where nothing of the gaze shows in the map.
 
     Args:
         batch: as the collate function makes it.
-        saliency_size: (h, w) of the map, cells.
+        saliency_size: (h, w) of the maps, cells.
+        image_size: (H, W) to which the image is reduced, pixels, if not its own; see `make_smaller`.
     """
     canvas = (int(batch["image"].shape[-2]), int(batch["image"].shape[-1]))
     batch["image"] = batch["image"].to(torch.float32) / 255
@@ -40,6 +44,12 @@ def finish_batch(batch: Batch, saliency_size: tuple[int, int]) -> Batch:
         batch["fixations"], batch["fixation_mask"], saliency_size, canvas=canvas, visible=batch.get("visible")
     )
     batch["has_gaze"] = batch["has_gaze"] & (batch["saliency"].sum(dim=(1, 2, 3)) > 0)
+    if (mean_map := batch.pop("mean_map", None)) is not None:
+        batch["mean_saliency"] = place_on_films(mean_map, batch["film_box"], canvas, saliency_size)
+    if (others := batch.pop("others", None)) is not None:
+        batch["other_saliency"] = mean_of_others(*others, saliency_size, canvas)
+    if image_size is not None and image_size != canvas:
+        make_smaller(batch, image_size)
     return batch
 
 

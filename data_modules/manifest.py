@@ -23,10 +23,10 @@ from data_modules.splits import SplitKind
 class ManifestDataModule(GazeDataModule):
     """Own films: a CSV of images with labels, a CSV of fixations, or both.
 
-    With ``label_columns`` multi-label, with ``class_column`` and ``class_names`` single-label, with neither only good
-    for prediction. Where no table is named, the folder is looked through for tables and columns with the usual names
-    (`data_modules.sources.manifest_discovery`), and what was recognised is said. The options that it shares with all
-    data modules are described in `GazeDataModule`.
+    With ``label_columns`` multi-label, with ``class_column`` and ``class_names`` single-label, with neither good for
+    what needs gaze only, and for prediction. Where no table is named, the folder is looked through for tables and
+    columns with the usual names (`data_modules.sources.manifest_discovery`), and what was recognised is said. The
+    options that it shares with all data modules are described in `GazeDataModule`.
 
     Args:
         root: folder that the image paths are relative to.

@@ -23,6 +23,15 @@ class MakesCAMs(Protocol):
 
 
 @runtime_checkable
+class PredictsSaliency(Protocol):
+    """A task that predicts where a radiologist looks."""
+
+    def predict_saliency(self, batch: Batch) -> Tensor:
+        """Density ``[B, 1, H, W]`` over the network's pixels: float32, not negative, sums to 1; no gaze needed."""
+        ...
+
+
+@runtime_checkable
 class HasLossTerms(Protocol):
     """A task whose loss is a sum of named terms that a curriculum can switch on and off."""
 
@@ -31,3 +40,26 @@ class HasLossTerms(Protocol):
 
     active_loss_terms: frozenset[str]
     """The terms in use. Setting an empty set or an unknown name raises ``ValueError``."""
+
+    def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
+        """Loss of a training batch with these terms, a scalar with its graph."""
+        ...
+
+    def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
+        """Names of the values that validation logs while these terms are active."""
+        ...
+
+
+@runtime_checkable
+class FollowsStages(Protocol):
+    """A data module that can change the size of its batches and images between the stages of a training."""
+
+    def follow_stage(self, batch_size: int | None, image_size: tuple[int, int] | None) -> None:
+        """Use this batch size in training and this size (H, W) of images everywhere; None: its own.
+
+        Loaders made from now on have the batch size; images have their size from the next batch on.
+
+        Raises:
+            ValueError: the sizes are not possible.
+        """
+        ...

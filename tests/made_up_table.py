@@ -1,5 +1,6 @@
 """A small table of readings with films on disk, as a source would make it; every id is made up."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,29 @@ def make_table(folder: Path, n: int = 40, label_type: str = "single", visible: b
         labels[::5, 1] = np.nan
     return ReadingTable(
         pd.DataFrame(rows, columns=columns), labels, ("a", "b"), label_type, fixations, regions, {"made up": 3}
+    )
+
+
+def with_readers(table: ReadingTable, visible: bool = False) -> ReadingTable:
+    """Every film has one to four readings; each fifth reading, in another order than the films, has no gaze."""
+    generator = np.random.default_rng(1)
+    rows = np.repeat(np.arange(len(table.frame)), np.resize([3, 1, 4, 2], len(table.frame)))
+    frame = table.frame.iloc[rows].reset_index(drop=True)
+    frame["sample_id"] = [f"{film}#{n}" for n, film in enumerate(frame["image_id"])]
+    fixations = {}
+    for n, name in enumerate(frame["sample_id"]):
+        if n % 5:
+            count = int(generator.integers(1, 7))
+            at = generator.uniform(-2, 52, (2, count))
+            shown = np.stack([at[0] - 9, at[1] - 12, at[0] + 11, at[1] + 8], axis=1) if visible and n % 2 else None
+            sigmas = generator.uniform(2, 8, (2, count))
+            fixations[name] = Fixations(*at, generator.random(count) + 0.1, *sigmas, np.arange(count), shown)
+    return replace(
+        table,
+        frame=frame,
+        labels=None if table.labels is None else table.labels[rows],
+        fixations=fixations,
+        regions={},
     )
 
 

@@ -58,10 +58,11 @@ def test_units_and_spaces_of_fixations_can_be_declared_on_the_command_line() -> 
 
 
 def test_the_demo_setting_of_own_films_keeps_the_other_settings() -> None:
-    for data in ("manifest", "nih_cxr"):
+    for data, special in (("manifest", []), ("nih_cxr", ["nih_cxr.Classifier.yaml"])):
         layers = resolve(["baseline_resnet18", f"data/{data}"])
         assert layers.choice["setting"] == "demo"
-        assert [file.name for file in layers.files[-2:]] == ["demo.yaml", f"{data}.yaml"]
+        names = [file.name for file in layers.files]
+        assert names[names.index("demo.yaml") :] == ["demo.yaml", "Classifier.yaml", f"{data}.yaml", *special]
 
 
 def test_real_films_are_split_by_patient(open_data: Path, tmp_path: Path) -> None:
@@ -99,3 +100,29 @@ def test_real_photographs_carry_the_gaze_of_every_viewer(open_data: Path, tmp_pa
     batch = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)
     assert batch["has_gaze"].all()
     np.testing.assert_allclose(batch["saliency"].sum((1, 2, 3)), 1, atol=1e-5)
+
+
+def test_photographs_train_on_gaze_alone_with_a_split_of_150_and_50(open_data: Path, tmp_path: Path) -> None:
+    root = open_data / FOLDERS["osie"]
+    names = sorted(file.name for file in (root / "images").iterdir())
+    parts = ["train"] * 135 + ["validate"] * 15 + ["test"] * 50
+    rows = [f"images/{name},{part}" for name, part in zip(names, parts, strict=True)]
+    (tmp_path / "osie.csv").write_text("\n".join(["subject,split", *rows]))
+    data = module(
+        "osie",
+        f"--data.init_args.root={root}",
+        "--data.init_args.image_size=[24, 32]",
+        "--data.init_args.saliency_size=[24, 32]",
+        f"--data.init_args.cache_dir={tmp_path}",
+        "--data.init_args.split=file",
+        f"--data.init_args.split_file={tmp_path / 'osie.csv'}",
+    )
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    assert data.readings.groupby("split").size().to_dict() == {"train": 2025, "validate": 225, "test": 750}
+    assert len(data.train_dataloader().sampler) == 135  # type: ignore[arg-type]
+    batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    assert "label" not in batch
+    for key in ("saliency", "mean_saliency", "other_saliency"):
+        np.testing.assert_allclose(batch[key].sum((1, 2, 3)), 1, atol=1e-5)

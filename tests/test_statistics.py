@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from gaze_lightning.metrics import (
     auroc_interval,
     auroc_intervals,
+    auroc_micro_interval,
     clustered_bootstrap,
     mean_interval,
     weighted_auroc,
@@ -44,6 +45,19 @@ def test_weighted_auroc_equals_sklearn_with_ties_and_unknown_targets(seed, n, di
             assert np.isnan(value)
         else:
             assert value == pytest.approx(roc_auc_score(t[used], s[used], sample_weight=row[used]), abs=1e-12)
+
+
+def test_the_micro_interval_equals_the_naive_loop_over_all_known_entries():
+    score, target, clusters = data()
+    target[::7, 1] = np.nan
+    fast = auroc_micro_interval(score, target, clusters, n_boot=200, seed=3)
+    slow = clustered_bootstrap(
+        lambda rows: literal_auroc(score[rows].ravel(), target[rows].ravel()), 60, clusters, n_boot=200, seed=3
+    )
+    assert fast == pytest.approx(slow, abs=1e-12)
+    label = target.argmax(1)
+    one_hot = np.eye(3)[label]
+    assert auroc_micro_interval(score, label, clusters, 50) == auroc_micro_interval(score, one_hot, clusters, 50)
 
 
 @pytest.mark.parametrize("digits", [0, 5])

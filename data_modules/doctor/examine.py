@@ -49,20 +49,20 @@ def examine(data: GazeDataModule, progress: bool = True, films: int | None = Non
         bar.step("Reading the tables")
         table, findings = read_source(data)
         tables: list[FactTable] = []
-        sample = None
+        sample, trainable = None, False
         if table is not None and len(table.frame):
             bar.step("Reading the films", len(choose_films(table.frame, films)))
             facts = read_all_films(data, table.frame, bar.advance, films)
             sample = (len(facts.frame), facts.total) if len(facts.frame) < facts.total else None
             bar.step("Comparing films, gaze, labels and patients")
-            more, tables = _examine_table(data, table, facts, findings)
+            more, tables, trainable = _examine_table(data, table, facts, findings)
             findings = findings + more
         elif table is not None:
             findings, tables = _nothing_left(table, findings)
     findings.sort(key=lambda finding: AREAS.index(finding.area))
     source = data.data_note or type(data).__name__
     labelled = table is None or table.labels is not None
-    return Report(source, tuple(findings), tuple(tables), time.monotonic() - start, labelled, sample)
+    return Report(source, tuple(findings), tuple(tables), time.monotonic() - start, labelled, sample, trainable)
 
 
 def _nothing_left(table: ReadingTable, known: Sequence[Finding]) -> tuple[list[Finding], list[FactTable]]:
@@ -77,8 +77,8 @@ def _nothing_left(table: ReadingTable, known: Sequence[Finding]) -> tuple[list[F
 
 def _examine_table(
     data: GazeDataModule, table: ReadingTable, films: FilmFacts, known: Sequence[Finding]
-) -> tuple[list[Finding], list[FactTable]]:
-    """Run all checks on what could be read."""
+) -> tuple[list[Finding], list[FactTable], bool]:
+    """Run all checks on what could be read; say also whether what needs gaze only could be trained."""
     own = _source_checks(data)
     said = {finding.detail for finding in own}
     table = replace(table, notes=tuple(note for note in table.notes if note not in said))
@@ -103,7 +103,9 @@ def _examine_table(
     findings += check_overlap(data, table, parts)
     findings += own
     findings += _pictures(data, table, films, gaze, parts)
-    return findings, tables
+    training = table.frame["sample_id"][parts == "train"]
+    gaze_in_training = any(len(table.fixations.get(name, ())) for name in training)
+    return findings, tables, gaze_in_training and not data.class_names and not refused
 
 
 def _forget_reported(films: FilmFacts, known: Sequence[Finding]) -> None:

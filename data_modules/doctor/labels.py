@@ -47,7 +47,7 @@ def check_labels(table: ReadingTable, parts: Parts) -> tuple[list[Finding], list
     """
     labels = one_against_rest(table)
     if labels is None or not len(labels):
-        return [Finding("note", "labels", "no labels: these data can be predicted, not learnt from")], []
+        return [Finding("note", "labels", "no labels: only methods that need gaze alone can learn from these data")], []
     chosen = parts_in_use(parts)
     rows, lacking, unknown = [], [], []
     for k, name in enumerate(table.class_names):

@@ -1,6 +1,7 @@
 """Patients, the parts that training would make of them, and who is in two of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from data_modules.splits import BY_IMAGE, SPLITS, Parts, assert_disjoint, assert
 def split_readings(data: GazeDataModule, table: ReadingTable, unreadable: set[str]) -> tuple[Parts, list[Finding]]:
     """Split as training would, and report what it would refuse.
 
+    Data without labels can be predicted without any split: what training would refuse is a warning there. Data with
+    neither labels nor gaze are not split.
+
     Args:
         data: says how to split.
         table: all readings.
@@ -27,7 +31,8 @@ def split_readings(data: GazeDataModule, table: ReadingTable, unreadable: set[st
         Part of each reading, empty where it has none (all of them if the split cannot be made).
     """
     nowhere = np.full(len(table.frame), "", dtype="<U8")
-    if table.labels is None or not len(table.frame):
+    gaze_only = table.labels is None
+    if (gaze_only and not any(len(own) for own in table.fixations.values())) or not len(table.frame):
         return nowhere, []
     removed = dict(table.excluded)
     parts, leak = nowhere, ""
@@ -48,6 +53,9 @@ def split_readings(data: GazeDataModule, table: ReadingTable, unreadable: set[st
         except DataError as error:
             faults.append(error)
     findings = [as_finding(fault, "patients") for fault in faults]
+    if gaze_only:
+        detail = "Without labels these data can be predicted all the same."
+        findings = [replace(finding, level="warning", detail=detail) for finding in findings]
     if leak:
         remedy = "Use it to reproduce a paper only."
         findings.append(Finding("warning", "patients", f"split {data.split}, by film: {leak}", remedy=remedy))

@@ -38,8 +38,10 @@ class Report:
         findings: everything that was found, in the order of the areas.
         tables: numbers beside them.
         seconds: how long it took.
-        labelled: false if the source has no labels: nothing can be learnt from it.
+        labelled: false if the source has no labels.
         films: number of films read and of those there are, where these differ; else None.
+        trainable_gaze: true if the split can be made and its training part has gaze: methods that need no labels can
+            learn from it.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Report:
     seconds: float = 0.0
     labelled: bool = True
     films: tuple[int, int] | None = None
+    trainable_gaze: bool = False
 
     @property
     def may_predict(self) -> bool:
@@ -56,8 +59,8 @@ class Report:
 
     @property
     def may_train(self) -> bool:
-        """True if there is no error, and there are labels."""
-        return self.may_predict and self.labelled
+        """True if there is no error, and there are labels, or gaze for methods that need no labels."""
+        return self.may_predict and (self.labelled or self.trainable_gaze)
 
     @property
     def counts(self) -> dict[Level, int]:
@@ -74,6 +77,8 @@ class Report:
         tail = f" ({', '.join(also)})" if also else ""
         if errors:
             return f"Training must not start: {errors} error{'s' * (errors != 1)}{tail}"
+        if not self.labelled and self.trainable_gaze:
+            return f"No labels: training may start for methods that need gaze only{tail}"
         if not self.labelled:
             return f"No labels: these data can be predicted and previewed, not trained on{tail}"
         return f"Training may start{tail}"

@@ -15,14 +15,14 @@ from gaze_lightning.commands.data_options import data_parser, data_sections
 
 _DESCRIPTION = """Read a source once, all of it, and report what is wrong with it before anything is trained.
 
-Exit status: 0 if there is no error (also for data without labels, which can be predicted and previewed: the verdict
-says so, and training refuses them); 1 if there is an error; 2 if the arguments cannot be used."""
+Exit status: 0 if there is no error (also for data without labels, from which only gaze can be learnt: the verdict says
+so, and methods that need labels refuse them); 1 if there is an error; 2 if the arguments cannot be used."""
 
 
 def check_data(files: list[str], args: list[str]) -> None:
     """Read a source once, all of it, and report what is wrong with it before anything is trained.
 
-    Data without labels are no fault: they can be predicted, and training refuses them by itself.
+    Data without labels are no fault: gaze can be learnt from them, and methods that need labels refuse them.
 
     Args:
         files: configuration files; their ``data`` sections count.

@@ -100,6 +100,14 @@ def test_data_without_labels_may_be_predicted_only() -> None:
     assert faulty.may_predict is False
 
 
+def test_data_without_labels_train_what_needs_gaze_only() -> None:
+    report = Report("made up", (OTHERS[0],), labelled=False, films=(5, 12), trainable_gaze=True)
+    assert report.verdict == "No labels: training may start for methods that need gaze only (5 of 12 films read)"
+    assert (report.may_train, report.may_predict) == (True, True)
+    faulty = Report("made up", (ERROR,), labelled=False, trainable_gaze=True)
+    assert (faulty.may_train, faulty.verdict) == (False, "Training must not start: 1 error")
+
+
 def test_verdict_says_that_some_films_only_were_read(tmp_path: Path) -> None:
     report = Report("made up", OTHERS, films=(50, 1200))
     assert report.verdict == "Training may start (1 warning, 50 of 1,200 films read)"
