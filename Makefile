@@ -17,7 +17,7 @@ IMAGES ?=
 PRETRAINED ?=
 ROOT ?= data/phantom
 ARGS ?=
-BENCH ?= saliency cache loader
+BENCH ?= saliency cache loader triplet
 VENV ?= .venv
 PYTHON ?= python3
 # One thread per process: two on shared cores were seen 8 to 22 times slower. Free cores: THREADS=2.
@@ -42,7 +42,7 @@ ifneq ($(UNKNOWN),)
 $(error no variable is called $(UNKNOWN); there are: $(filter-out MAKEFLAGS SHELL,$(KNOWN)))
 endif
 
-.PHONY: help install known-experiment train test-model predict check-data cache preview phantom list test test-fast lint format typecheck bench clean
+.PHONY: help install known-experiment train resume test-model predict check-data cache preview phantom list test test-fast lint format typecheck bench clean
 
 help: ## this text
 	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'
@@ -74,6 +74,10 @@ known-experiment:
 
 train: known-experiment $(RUNTIME) ## train, test and report: make train EXP=ggcam_resnet50
 	$(GAZE) train $(LAYERS) $(ARGS)
+
+resume: $(RUNTIME) ## go on with an interrupted run, in its folder: make resume RUN=runs/<experiment>/<run id>
+	@[ -n "$(RUN)" ] || { echo "Which run? make resume RUN=runs/<experiment>/<run id>" >&2; ls -d runs/*/* >&2; exit 2; }
+	$(GAZE) resume --run '$(RUN)' $(ARGS)
 
 test-model: $(RUNTIME) ## test a finished run again: make test-model RUN=runs/<experiment>/<run id> [CKPT=best|last]
 	@[ -n "$(RUN)" ] || { echo "Which run? make test-model RUN=runs/<experiment>/<run id>" >&2; ls -d runs/*/* >&2; exit 2; }

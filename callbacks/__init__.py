@@ -1,20 +1,26 @@
 """Lightning callbacks: observers (CAM pages, results, speed, provenance) and the ones that stage a training."""
 
 from callbacks.cam_logger import CAMLogger
+from callbacks.epoch_seed import EpochSeed
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.provenance import Provenance
 from callbacks.reload_on_plateau import ReloadOnPlateau
+from callbacks.stage import Stage, StageSize
+from callbacks.stage_progress import StageProgressBar
 from callbacks.staged_checkpoint import StagedCheckpoint
-from callbacks.staged_training import Stage, StagedTraining
+from callbacks.staged_training import StagedTraining
 from callbacks.test_report import TestReport
 from callbacks.throughput import Throughput
 
 __all__ = [
     "CAMLogger",
+    "EpochSeed",
     "PredictionWriter",
     "Provenance",
     "ReloadOnPlateau",
     "Stage",
+    "StageProgressBar",
+    "StageSize",
     "StagedCheckpoint",
     "StagedTraining",
     "TestReport",

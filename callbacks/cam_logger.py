@@ -18,7 +18,7 @@ from callbacks.cam_panels import draw_cam_page
 from callbacks.gathering import data_note, loaders_of
 from callbacks.panel_parts import save_png
 from callbacks.saliency_panels import draw_saliency_page
-from callbacks.stage import HasStages
+from callbacks.stage import position_in
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import HasLossTerms, LabelType, MakesCAMs, PredictsSaliency
 
@@ -164,11 +164,8 @@ def _progress(trainer: Trainer, module: object) -> list[str]:
     """For the foot of a page in training: the stage, and the terms of the loss in use where it does not use all."""
     if trainer.state.fn != TrainerFn.FITTING:
         return []
-    words = []
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        position = callback.stage_position(trainer) if isinstance(callback, HasStages) else None
-        if position is not None:
-            words.append(f"stage {position.name}")
+    position = position_in(trainer)
+    words = [] if position is None else [f"stage {position.name}"]
     if isinstance(module, HasLossTerms) and set(module.active_loss_terms) != set(module.loss_terms):
         terms = [term for term in module.loss_terms if term in module.active_loss_terms]
         words.append(f"loss terms in use: {', '.join(terms)}")

@@ -8,6 +8,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from callbacks.stage import Stage
+
 
 class ReloadOnPlateau(Callback):
     """Cut the learning rate on a plateau, starting each time from the best weights and optimiser state.
@@ -22,8 +24,11 @@ class ReloadOnPlateau(Callback):
     one epoch's score with another's weights. The best state is kept on the CPU and in checkpoints, which makes those
     about twice as large but lets a resumed run continue the same way.
 
+    In a training of several stages (``StagedTraining``) it starts afresh in every selecting stage and watches the value
+    that the stage names. Only in the last of them does it end the training; the others end by their own rules.
+
     Args:
-        monitor: name of the logged validation value; NaN counts as no improvement.
+        monitor: name of the logged validation value, unless a stage names another; NaN counts as no improvement.
         mode: ``min`` or ``max``.
         factor: of the learning rate at each cut.
         patience: epochs without improvement (since the best one or the last cut) that are tolerated.
@@ -48,12 +53,15 @@ class ReloadOnPlateau(Callback):
             raise ValueError(f"mode is {mode!r} (min or max), factor is {factor} (between 0 and 1)")
         self.monitor, self.mode, self.factor, self.patience = monitor, mode, factor, patience
         self.min_lr, self.stop_patience = min_lr, stop_patience
-        self._select = True
+        self._select = self._may_end = True
+        self._own = (monitor, mode)
         self._forget()
 
-    def start_stage(self, select: bool, fresh: bool) -> None:
+    def start_stage(self, stage: Stage, *, final: bool, fresh: bool) -> None:
         """Called by ``StagedTraining``."""
-        self._select = select
+        monitor, mode = self._own
+        self.monitor, self.mode = stage.monitor or monitor, stage.mode or mode
+        self._select, self._may_end = stage.select, final
         if fresh:
             self._forget()
 
@@ -85,15 +93,17 @@ class ReloadOnPlateau(Callback):
             return
         self._since_best += 1
         self._since_cut += 1
-        if self._since_best >= self.stop_patience:
+        if self._since_best >= self.stop_patience and self._may_end:
             rank_zero_info(f"no better {self.monitor} in {self._since_best} epochs: training ends")
             trainer.should_stop = True
         elif self._since_cut > self.patience:
             self._since_cut, self._cut = 0, True
             rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
             if max(rates) * self.factor < self.min_lr:
-                rank_zero_info(f"the learning rate would fall below {self.min_lr:g}: training ends")
-                trainer.should_stop = True
+                self._cut = self._may_end
+                if self._may_end:
+                    rank_zero_info(f"the learning rate would fall below {self.min_lr:g}: training ends")
+                    trainer.should_stop = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Carry out a cut that the last validation decided."""

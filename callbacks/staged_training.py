@@ -1,219 +1,364 @@
-"""Stages within one training: what is trained, by which terms of the loss, and for how long."""
+"""Stages within one training: what is trained, by which terms of the loss, how fast, and for how long."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Any, Protocol, runtime_checkable
+import itertools
+import math
+import time
+from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import nn
+from rich import get_console
 
-from gaze_lightning.protocols import HasLossTerms
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage.
-
-    Attributes:
-        name: shown in the log.
-        epochs: number of epochs (int), fraction of ``trainer.max_epochs`` (float, rounded), or ``None`` for the rest.
-        loss_terms: active terms of the task's loss; ``None`` for all.
-        freeze: patterns of module or parameter paths (``model.backbone``, ``model.backbone.net.layer[12]``, ``*.bn1``).
-        lr: learning rate of all parameter groups in this stage, ``None`` for the task's own.
-        select: whether checkpoint selection and plateau rules act in this stage.
-    """
-
-    name: str
-    epochs: int | float | None = None
-    loss_terms: list[str] | None = None
-    freeze: list[str] = field(default_factory=list)
-    lr: float | None = None
-    select: bool = True
-
-
-@runtime_checkable
-class StageAware(Protocol):
-    """A callback that wants to know the stage."""
-
-    def start_stage(self, select: bool, fresh: bool) -> None:
-        """Act only if ``select``; forget what was seen if ``fresh`` (false when a run resumes inside the stage)."""
-        ...
+from callbacks.stage import Stage, StageAware, StagePosition, StageSize, with_sizes
+from callbacks.stage_checks import (
+    check_logged,
+    check_stages,
+    check_strategy,
+    check_trained,
+    checkpoint_of,
+    monitor_of,
+    size_of,
+    terms_of,
+)
+from callbacks.stage_freezing import StageFreezing
+from callbacks.stage_plan import StagePlan, stage_lengths
+from callbacks.stage_rate import has_course, rate_factor
+from callbacks.stage_run import StageRun
+from callbacks.stage_table import stage_table, write_stages
+from callbacks.stage_weights import same_on_all, take_weights
+from gaze_lightning.protocols import FollowsStages, HasLossTerms
 
 
 class StagedTraining(Callback):
     """Train in stages within one ``fit``.
 
-    The stage follows from the epoch number alone, so a resumed run continues in the stage where it stopped. Frozen
-    parameters have ``requires_grad=False`` and frozen modules are in ``eval()``: neither weights nor BatchNorm
-    statistics change and dropout is off. Freezing happens at the start of the first epoch, after DDP has wrapped the
-    model (freezing earlier leaves every rank with weights of its own after unfreezing, Lightning issue 20340); under
-    DDP it therefore needs ``strategy: ddp_find_unused_parameters_true``. Switching terms of the loss needs no such
-    thing: a task keeps inactive terms in the graph. ``StagedCheckpoint`` and ``ReloadOnPlateau`` start afresh at every
-    boundary.
+    Frozen parameters have ``requires_grad=False`` and frozen modules are in ``eval()``: neither weights nor BatchNorm
+    statistics change and dropout is off. Freezing, epochs and learning rates work for any ``LightningModule``; terms of
+    the loss for tasks that have them (``HasLossTerms``), batch and image sizes for data modules that can change them
+    (``FollowsStages``).
+
+    Several processes: freezing happens at the start of a stage, after DDP has wrapped the model, and therefore needs
+    ``strategy: ddp_find_unused_parameters_true``. (Lightning's ``BackboneFinetuning`` freezes before the wrap and
+    leaves every rank with weights of its own after unfreezing, Lightning issue 20340.) At the end of a stage all ranks
+    have the same parameters and the same buffers: those of the first process. Switching terms of the loss needs no such
+    thing: a task keeps inactive terms in the graph.
+
+    Optimisation starts anew (empty optimiser state) in a stage that names ``lr`` or ``init_from`` and goes on
+    otherwise. A stage may end early by its ``patience``; the next one then starts with the next epoch, and the training
+    ends after the last stage. ``StagedCheckpoint`` keeps the best epoch of each stage, ``ReloadOnPlateau`` starts
+    afresh.
+
+    What happened (starts, best epochs and their files, early ends) is in the checkpoints, so that a resumed run goes on
+    in the stage where it stopped. At the end a table is printed, and ``stages.json`` written into
+    ``trainer.default_root_dir``; ``stage`` (from 1) is logged per epoch.
 
     Args:
         stages: the stages in order; ``None`` or empty: this callback does nothing.
+        sizes: by name of a stage, fields of it that a setting chooses (how long, how fast, how large), in place of the
+            stage's own; names without a stage are passed over.
+        freeze_eval: frozen modules are in evaluation mode. ``False`` leaves them in training mode, as released code of
+            the field does: statistics of frozen BatchNorm layers then move, and dropout is on.
     """
 
-    def __init__(self, stages: list[Stage] | None = None) -> None:
-        self.stages = list(stages or [])
-        self._starts: list[int] = []
-        self._current: Stage | None = None
-        self._stored_starts: list[int] | None = None
-        self._trainable: dict[str, bool] = {}
-        self._training: dict[str, bool] = {}
+    def __init__(
+        self,
+        stages: list[Stage] | None = None,
+        sizes: dict[str, StageSize] | None = None,
+        freeze_eval: bool = True,
+    ) -> None:
+        self.stages = with_sizes(list(stages or []), sizes or {})
+        self.freeze_eval = freeze_eval
+        self._unused = sorted(set(sizes or {}) - {stage.name for stage in self.stages})
+        self._runs: list[StageRun] = []
+        self._epoch = 0
+        self._clock: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fix the number of epochs, before anything asks for it.
+
+        Raises:
+            ValueError: the stages do not fill the training.
+        """
+        if stage != "fit":
+            return
+        if self._unused and self.stages:
+            rank_zero_info(f"sizes of stages that are not in this training: {', '.join(self._unused)}")
+        self._runs, self._epoch, self._clock = [], 0, None
+        if not self.stages:
+            return
+        # first in the list: what others do at the start of an epoch, they do in its stage
+        trainer.callbacks = [self, *(one for one in trainer.callbacks if one is not self)]  # type: ignore[attr-defined]
+        self._max_epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
+        quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        lengths = [1] * len(self.stages) if quick else stage_lengths(self.stages, self._max_epochs)
+        self._plan = StagePlan(self.stages, lengths)
+        if self._max_epochs < 0:
+            trainer.fit_loop.max_epochs = sum(lengths)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check all stages before the first step.
 
         Raises:
-            ValueError: epochs do not add up, a pattern matches nothing, a term of the loss is unknown, a learning rate
-                is combined with a schedule, or DDP cannot freeze.
+            ValueError: see `check_stages`, `check_trained` and `check_strategy`; or the checkpoint to resume from is of
+                other stages, or a file that a later stage starts from is gone.
         """
         if not self.stages:
             return
-        self._current = None
-        epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
-        quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self._starts = list(range(len(self.stages))) if quick else stage_starts(self.stages, epochs)
-        if self._stored_starts not in (None, self._starts):
-            rank_zero_warn(f"the checkpoint's stages started at epochs {self._stored_starts}, now {self._starts}")
-        self._trainable = {name: p.requires_grad for name, p in pl_module.named_parameters()}
-        self._training = {name: m.training for name, m in pl_module.named_modules() if name}
-        for stage in self.stages:
-            for pattern in stage.freeze:
-                if not any(True for _ in _matching(pl_module, pattern)):
-                    children = ", ".join(name for name, _ in pl_module.named_modules() if name and name.count(".") < 2)
-                    raise ValueError(f"stage {stage.name!r}: nothing is called {pattern!r}; there are {children}")
-            self._set_terms(stage, pl_module)
-        if any(stage.lr is not None for stage in self.stages) and trainer.lr_scheduler_configs:
-            raise ValueError("a stage sets lr, but the task has a schedule: set the task's schedule to constant")
-        strategy, freezes = trainer.strategy, any(stage.freeze for stage in self.stages)
-        if freezes and isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters"):
-            raise ValueError("stages that freeze need trainer.strategy: ddp_find_unused_parameters_true under DDP")
-        if not all(stage.select for stage in self.stages):
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                watches = isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor
-                if watches and not isinstance(callback, StageAware):
-                    rank_zero_warn(f"{type(callback).__name__} acts in every stage, also where select is false")
+        self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        self._freezing = StageFreezing(pl_module)
+        check_strategy(self.stages, trainer.strategy)
+        check_stages(self.stages, self._plan.lengths, trainer, pl_module)
+        check_trained(self.stages, self._freezing, trainer, pl_module)
+        self._check_resumed(trainer)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
+        # the loops have not been restored yet, the stages have
+        due = self.stages[self._plan.due(self._runs[-1] if self._runs else None, self._epoch)]
+        self._set_terms(due, pl_module)
+        self._sizes: tuple[int | None, tuple[int, int] | None] = (None, None)
+        if any(size_of(stage, trainer) != (None, None) for stage in self.stages):
+            self._follow(due, trainer, force=True)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check what is monitored, for tasks that could not tell before.
+
+        Raises:
+            ValueError: a stage monitors what is never logged.
+        """
+        if self.stages and not isinstance(pl_module, HasLossTerms):
+            check_logged(self.stages, self._plan.lengths, trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Return to the stage of a run that resumes."""
+        if not self.stages:
+            return
+        if self._runs:
+            run = self._runs[-1]
+            self._enter(run, trainer, pl_module, fresh=False)
+            self._set_end(run, trainer)
+        elif trainer.ckpt_path is not None:
+            rank_zero_warn("the checkpoint knows no stages: the one that the plan has for this epoch starts")
+            self._epoch = trainer.current_epoch
+            self._cross(self._plan.due(None, self._epoch), trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Enter the stage of this epoch."""
         if not self.stages:
             return
-        epoch = trainer.current_epoch
-        index = max(i for i, start in enumerate(self._starts) if start <= epoch)
-        stage = self.stages[index]
-        if stage is not self._current:
-            self._current = stage
-            at_start = epoch == self._starts[index]
-            self._restore(pl_module)
-            self._set_terms(stage, pl_module)
-            if at_start and any(one.lr is not None for one in self.stages[: index + 1]):
-                for optimizer in trainer.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["initial_lr"] if stage.lr is None else stage.lr
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, StageAware):
-                    callback.start_stage(select=stage.select, fresh=at_start and epoch > 0)
-            rank_zero_info(self._line(index, trainer, pl_module))
-        self._freeze(stage, pl_module)
+        self._epoch, self._clock = trainer.current_epoch, time.monotonic()
+        run = self._runs[-1] if self._runs else None
+        due = self._plan.due(run, self._epoch)
+        if run is None or due != run.index:
+            self._cross(due, trainer, pl_module)
+        pl_module.log("stage", due + 1.0, on_step=False, on_epoch=True, batch_size=1, rank_zero_only=True)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step; keep frozen modules in evaluation mode."""
+        if not self.stages:
+            return
+        self._freezing.hold()
+        run = self._runs[-1]
+        stage = self.stages[run.index]
+        if stage.lr is not None and has_course(stage):
+            batches = trainer.num_training_batches
+            if batches == math.inf:
+                raise ValueError(
+                    f"stage {stage.name!r}: a schedule needs to know the steps of an epoch, and these loaders do not "
+                    "tell: set trainer.limit_train_batches, or schedule: constant"
+                )
+            steps = math.ceil(batches / trainer.accumulate_grad_batches) * self._plan.lengths[run.index]
+            self._set_rate(trainer, stage.lr * rate_factor(stage, trainer.global_step - run.start_step, steps))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the epoch.
+
+        Raises:
+            ValueError: the stage's monitor was not logged.
+        """
+        if not self.stages or trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        run, logged = self._runs[-1], trainer.callback_metrics
+        if run.monitor is not None and run.monitor not in logged:
+            raise ValueError(
+                f"stage {run.name!r}: monitor {run.monitor!r} is not logged; there are {', '.join(sorted(logged))}"
+            )
+        value = math.nan if run.monitor is None else float(logged[run.monitor])
+        # unanimous, by the rule of ModelCheckpoint: processes may have logged values of their own
+        if trainer.strategy.reduce_boolean_decision(run.improves(value)):
+            names = {name for name in logged if name.startswith("val")}
+            if isinstance(pl_module, HasLossTerms):  # values of other terms are those of an earlier stage
+                names &= pl_module.logged_values(pl_module.active_loss_terms)
+            run.keep(trainer.current_epoch, value, {name: float(logged[name]) for name in sorted(names)})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide what comes next. May run again for the same epoch when a run resumes."""
+        if not self.stages:
+            return
+        epoch, run = trainer.current_epoch, self._runs[-1]
+        stage = self.stages[run.index]
+        run.epochs = epoch + 1 - run.start
+        if self._clock is not None:
+            run.seconds += time.monotonic() - self._clock
+            self._clock = None
+        if run.monitor is None:
+            run.best_epoch = epoch
+        trainer.reload_dataloaders_every_n_epochs = self._reload_every  # type: ignore[attr-defined]
+        if stage.patience is not None and run.stopped is None and run.stale(epoch) >= stage.patience:
+            run.stopped = epoch + 1
+            rank_zero_info(
+                f"stage {stage.name}: no better {run.monitor} in {stage.patience} epochs (best {run.best:.4g} in epoch "
+                f"{run.best_epoch}); it ends"
+            )
+        self._epoch = epoch + 1
+        due = self._plan.due(run, self._epoch)
+        if due != run.index:
+            self._follow(self.stages[due], trainer)
+        if self._epoch >= self._plan.end(run):
+            same_on_all(pl_module.buffers())
+        self._set_end(run, trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave all processes with the same model, whatever ended the training."""
+        if self._runs:
+            same_on_all(pl_module.buffers())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the task as it was found."""
-        if self.stages:
-            self._restore(pl_module)
-            if isinstance(pl_module, HasLossTerms):
-                pl_module.active_loss_terms = frozenset(pl_module.loss_terms)
+        """Leave everything as it was found; say what the stages reached."""
+        if not self.stages:
+            return
+        self._freezing.restore()
+        if isinstance(pl_module, HasLossTerms):
+            pl_module.active_loss_terms = frozenset(pl_module.loss_terms)
+        self._follow(None, trainer)
+        trainer.reload_dataloaders_every_n_epochs = self._reload_every  # type: ignore[attr-defined]
+        trainer.fit_loop.max_epochs = self._max_epochs
+        if self._runs:
+            self._keep_path(self._runs[-1], trainer)
+            if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                write_stages(self._runs, Path(trainer.default_root_dir) / "stages.json")
+                get_console().print(stage_table(self._runs))
+
+    def stage_position(self, trainer: Trainer) -> StagePosition | None:
+        """Where the training stands, for displays."""
+        if not self._runs:
+            return None
+        run = self._runs[-1]
+        return StagePosition(
+            number=run.index + 1,
+            stages=len(self.stages),
+            name=run.name,
+            epoch=trainer.current_epoch - run.start + 1,
+            epochs=self._plan.lengths[run.index],
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """First epochs of the stages, to notice a changed plan on resume."""
-        return {"starts": list(self._starts)}
+        """What happened so far."""
+        return {"epoch": self._epoch, "runs": [run.state() for run in self._runs]} if self.stages else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counterpart of ``state_dict``."""
-        self._stored_starts = list(state_dict["starts"]) or None
+        self._epoch = state_dict.get("epoch", 0)
+        self._runs = [StageRun(**run) for run in state_dict.get("runs", [])]
+
+    def _check_resumed(self, trainer: Trainer) -> None:
+        """Compare what happened with the plan, and look for the files that will be needed."""
+        names = [stage.name for stage in self.stages]
+        for run in self._runs:
+            if names[run.index : run.index + 1] != [run.name]:
+                raise ValueError(
+                    f"the checkpoint is of a training whose stage {run.index + 1} is {run.name!r}; here the stages are "
+                    f"{', '.join(names)}: resume with the stages of that training"
+                )
+        checkpoint = checkpoint_of(trainer)
+        finished = {run.name: run for run in self._runs[:-1]}
+        for stage in self.stages[self._runs[-1].index + 1 :] if self._runs else []:
+            source = finished.get(stage.init_from or "")
+            if source is not None and checkpoint is not None and not Path(checkpoint.find(source.path)).is_file():
+                raise ValueError(
+                    f"stage {stage.name!r} starts from the best epoch of {source.name!r}, and its file is neither "
+                    f"{source.path} nor in {checkpoint.dirpath}: put it there"
+                )
+
+    def _cross(self, index: int, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the stage under way, if any, and start another."""
+        stage, checkpoint = self.stages[index], checkpoint_of(trainer)
+        first = not self._runs
+        if not first:
+            self._keep_path(self._runs[-1], trainer)
+        if stage.init_from is not None:
+            source = next(run for run in self._runs if run.name == stage.init_from)
+            path = source.path if checkpoint is None else checkpoint.find(source.path)
+            take_weights(trainer, pl_module, path, source.best_epoch, source.name)
+        if stage.starts_anew:
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()
+        if stage.starts_anew or any(one.lr is not None for one in self.stages[:index]):
+            self._set_rate(trainer, stage.lr)
+        run = StageRun(
+            index=index,
+            name=stage.name,
+            start=self._plan.planned_start(index) if first else self._epoch,
+            start_step=trainer.global_step,
+            trained=sum(parameter.numel() for parameter in self._freezing.trained(stage)),
+            monitor=monitor_of(stage, checkpoint).name,
+            mode=monitor_of(stage, checkpoint).mode,
+        )
+        self._runs.append(run)
+        self._enter(run, trainer, pl_module, fresh=True)
+
+    def _enter(self, run: StageRun, trainer: Trainer, pl_module: LightningModule, fresh: bool) -> None:
+        """Do what a stage needs when it starts and when a run resumes inside it."""
+        stage = self.stages[run.index]
+        self._set_terms(stage, pl_module)
+        self._freezing.apply(stage, self.freeze_eval)
+        pairs = zip(self.stages, self._plan.lengths, strict=True)
+        selecting = [one for one, length in pairs if length and one.select]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StageAware):
+                callback.start_stage(stage, final=stage in selecting[-1:], fresh=fresh)
+        rank_zero_info(("" if fresh else "resumed in ") + self._line(run, pl_module))
+
+    def _keep_path(self, run: StageRun, trainer: Trainer) -> None:
+        checkpoint = checkpoint_of(trainer)
+        if checkpoint is not None and self.stages[run.index].select:
+            run.path = checkpoint.best_model_path
+
+    def _set_end(self, run: StageRun, trainer: Trainer) -> None:
+        """Let the training end with its last stage, which early ends bring forward."""
+        end = self._plan.last_end(run)
+        if trainer.fit_loop.max_epochs is not None and 0 <= end < trainer.fit_loop.max_epochs:
+            trainer.fit_loop.max_epochs = end
+        if self._epoch >= end and run.stopped is not None:
+            trainer.should_stop = True
+
+    def _set_rate(self, trainer: Trainer, lr: float | None) -> None:
+        for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in trainer.optimizers):
+            group["lr"] = group["initial_lr"] if lr is None else lr
 
     def _set_terms(self, stage: Stage, pl_module: LightningModule) -> None:
         if isinstance(pl_module, HasLossTerms):
-            try:
-                pl_module.active_loss_terms = frozenset(
-                    pl_module.loss_terms if stage.loss_terms is None else stage.loss_terms
-                )
-            except ValueError as error:
-                raise ValueError(f"stage {stage.name!r}: {error}") from error
-        elif stage.loss_terms is not None:
-            raise ValueError(
-                f"stage {stage.name!r}: the loss of {type(pl_module).__name__} has no terms to choose from"
-            )
+            pl_module.active_loss_terms = terms_of(stage, pl_module)
 
-    def _freeze(self, stage: Stage, pl_module: LightningModule) -> None:
-        for pattern in stage.freeze:
-            for _, part in _matching(pl_module, pattern):
-                for parameter in part.parameters() if isinstance(part, nn.Module) else [part]:
-                    parameter.requires_grad = False
-                    parameter.grad = None
-                if isinstance(part, nn.Module):
-                    part.eval()
+    def _follow(self, stage: Stage | None, trainer: Trainer, force: bool = False) -> None:
+        """Give the data module the sizes of the stage that comes next; new loaders are made where they change."""
+        sizes = (None, None) if stage is None else size_of(stage, trainer)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, FollowsStages) and (force or sizes != self._sizes):
+            data.follow_stage(*sizes)
+            if not force:
+                trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]
+            self._sizes = sizes
 
-    def _restore(self, pl_module: LightningModule) -> None:
-        for name, parameter in pl_module.named_parameters():
-            parameter.requires_grad = self._trainable.get(name, parameter.requires_grad)
-        for name, module in pl_module.named_modules():
-            module.training = self._training.get(name, module.training)
-
-    def _line(self, index: int, trainer: Trainer, pl_module: LightningModule) -> str:
-        stage, end = self.stages[index], (*self._starts[1:], trainer.max_epochs)[index]
+    def _line(self, run: StageRun, pl_module: LightningModule) -> str:
+        stage = self.stages[run.index]
         terms = "+".join(sorted(pl_module.active_loss_terms)) if isinstance(pl_module, HasLossTerms) else "all"
-        last = "" if end is None or end < 0 else str(end - 1)
+        trained = "" if stage.train is None else f", trained: {', '.join(stage.train)}"
         rate = "" if stage.lr is None else f", lr: {stage.lr:g}"
         return (
-            f"stage {index + 1}/{len(self.stages)} {stage.name}: epochs {self._starts[index]}-{last}, loss: {terms}, "
-            f"frozen: {', '.join(stage.freeze) or 'nothing'}{rate}"
+            f"stage {run.index + 1}/{len(self.stages)} {stage.name}: epochs {run.start}-{self._plan.end(run) - 1}, "
+            f"loss: {terms}{trained}, frozen: {', '.join(stage.freeze) or ('the rest' if stage.train else 'nothing')}"
+            f"{rate}"
         )
-
-
-def _matching(pl_module: LightningModule, pattern: str) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-    for name, module in pl_module.named_modules():
-        if name and fnmatchcase(name, pattern):
-            yield name, module
-    for name, parameter in pl_module.named_parameters():
-        if fnmatchcase(name, pattern):
-            yield name, parameter
-
-
-def stage_starts(stages: list[Stage], max_epochs: int) -> list[int]:
-    """First epoch of every stage of a training of ``max_epochs`` (-1: without end).
-
-    Raises:
-        ValueError: the stages do not fill the training exactly.
-    """
-    for stage in stages:
-        fraction = isinstance(stage.epochs, float)
-        if stage.epochs is not None and not 0 <= stage.epochs <= (1 if fraction else float("inf")):
-            raise ValueError(
-                f"stage {stage.name!r}: epochs is {stage.epochs}, not a number of epochs or a share of all"
-            )
-        if max_epochs < 0 and (fraction or (stage.epochs is None and stage is not stages[-1])):
-            raise ValueError(f"stage {stage.name!r}: its epochs depend on trainer.max_epochs, which is not set")
-    lengths = [
-        round(stage.epochs * max_epochs) if isinstance(stage.epochs, float) else stage.epochs for stage in stages
-    ]
-    known = sum(length for length in lengths if length is not None)
-    rest = max_epochs - known if max_epochs >= 0 else 1
-    sizes = [rest if length is None else length for length in lengths]
-    plan = ", ".join(f"{stage.name} {size}" for stage, size in zip(stages, sizes, strict=True))
-    if lengths.count(None) > 1:
-        raise ValueError("only one stage can take the rest of the epochs (epochs: null)")
-    if min(sizes) < 0 or (max_epochs >= 0 and sum(sizes) != max_epochs):
-        raise ValueError(f"the stages ask for {known} epochs ({plan}), trainer.max_epochs is {max_epochs}")
-    if 0 in sizes:
-        rank_zero_warn(f"a stage without an epoch: {plan}")
-    return [sum(sizes[:i]) for i in range(len(sizes))]

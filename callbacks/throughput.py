@@ -1,4 +1,4 @@
-"""How fast a training is, and when it will be over."""
+"""How fast a training is, and when it, or its stage, will be over."""
 
 import time
 from typing import Any
@@ -7,11 +7,14 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
+from callbacks.stage import position_in
+
 
 class Throughput(Callback):
     """Print images per second and the time left after the first training steps, and the total at the end.
 
-    Observes only. The estimate covers the training steps, not validation. On a CPU with several threads that turns
+    Observes only. The estimate covers the training steps, not validation; stages (`StagedTraining`) differ in speed, so
+    each is measured, and the estimate is for the stage. On a CPU with several threads that turns
     out slow, it names the first remedy: one thread. (Two threads on cores that are shared with other programs were
     measured 8 to 22 times slower than one, because the threads wait for each other.)
 
@@ -32,6 +35,7 @@ class Throughput(Callback):
         self.steps = steps
         self.slow_below = slow_below
         self.images_per_second: float | None = None
+        self._stage: int | None = None
         self._done = 0
         self._images = 0
         self._total_images = 0
@@ -49,6 +53,10 @@ class Throughput(Callback):
     ) -> None:
         """Count the batch's images; after the measured steps, print the speed."""
         images = len(batch["image"]) * trainer.world_size
+        position = position_in(trainer)
+        if position is not None and position.number != self._stage:
+            self._stage, self._done, self._images = position.number, 0, 0
+            self._since = self._now(pl_module)
         self._done += 1
         self._total_images += images
         if self._done <= self.warm_up:
@@ -70,11 +78,15 @@ class Throughput(Callback):
 
     def _message(self, trainer: Trainer, pl_module: LightningModule, images: int, batch_idx: int) -> str:
         speed = self.images_per_second or 0.0
-        text = f"Training at {speed:.1f} images/s"
+        position = position_in(trainer)
         epochs, batches = trainer.max_epochs, trainer.num_training_batches
-        if epochs is not None and epochs > 0 and batches != float("inf"):
-            left = (epochs - trainer.current_epoch) * int(batches) - (batch_idx + 1)
-            text += f"; about {readable_time(left * images / speed)} of training steps left"
+        left = -1 if epochs is None else epochs - trainer.current_epoch
+        text, what = f"Training at {speed:.1f} images/s", "training steps"
+        if position is not None:
+            left, what = position.epochs - position.epoch + 1, f"stage {position.number}/{position.stages}"
+        if left > 0 and batches != float("inf"):
+            steps = left * int(batches) - (batch_idx + 1)
+            text += f"; about {readable_time(steps * images / speed)} of {what} left"
         text += "."
         threads = torch.get_num_threads()
         if pl_module.device.type == "cpu" and threads > 1 and speed < self.slow_below:

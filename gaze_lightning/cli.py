@@ -10,6 +10,7 @@ import cv2
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -70,9 +71,11 @@ class GazeCLI(LightningCLI):
 
     Args:
         args: command-line arguments that start with the subcommand.
+        resumes: go on in the folder of an interrupted run, which ``--run_dir`` names.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], resumes: bool = False) -> None:
+        self.resumes = resumes
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -105,6 +108,7 @@ class GazeCLI(LightningCLI):
         for section, callback in (
             ("checkpoint", callbacks.StagedCheckpoint),
             ("staged_training", callbacks.StagedTraining),
+            ("epoch_seed", callbacks.EpochSeed),
             ("cam_logger", callbacks.CAMLogger),
             ("test_report", callbacks.TestReport),
             ("prediction_writer", callbacks.PredictionWriter),
@@ -156,7 +160,7 @@ class GazeCLI(LightningCLI):
         else:
             self.run_folder = Path(config.run_dir)
             self.run_folder.mkdir(parents=True, exist_ok=True)
-            if is_first_process() and (self.run_folder / "config.yaml").exists():
+            if is_first_process() and (self.run_folder / "config.yaml").exists() and not self.resumes:
                 raise DataError(
                     f"{self.run_folder} holds a run already, and runs are never overwritten: choose another --run_dir, "
                     "or none for a fresh folder"
@@ -164,6 +168,9 @@ class GazeCLI(LightningCLI):
             config.run_dir = None  # a run of its saved configuration gets a folder of its own
         if config.trainer.accelerator == "auto" and not torch.cuda.is_available():
             config.trainer.accelerator = "cpu"  # Apple's MPS has no float64, which maps and metrics are computed in
+        if config.trainer.strategy == "ddp" and any(s.freeze or s.train for s in config.staged_training.stages or ()):
+            # what a stage freezes gets no gradient; frozen before DDP wraps the model, ranks would drift apart (20340)
+            config.trainer.strategy = "ddp_find_unused_parameters_true"
         config.trainer.default_root_dir = str(self.run_folder)
         if self.config.subcommand == "fit":
             config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
@@ -171,6 +178,14 @@ class GazeCLI(LightningCLI):
         for logger in loggers:
             if isinstance(logger, Namespace) and "save_dir" in logger.init_args:
                 logger.init_args.save_dir = str(self.run_folder)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, with a progress bar that knows stages unless there is to be none or another one."""
+        config = self.config_init[self.config_init.subcommand].trainer
+        own = any(isinstance(callback, ProgressBar) for callback in config.callbacks or ())
+        if config.enable_progress_bar is not False and not config.barebones and not own:
+            self.trainer_defaults = {**self.trainer_defaults, "callbacks": [callbacks.StageProgressBar()]}
+        return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint of other classes than those of the data; say where the run lives.

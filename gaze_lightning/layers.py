@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 import experiments
 
 ROOT = Path(experiments.__path__[0])
@@ -43,6 +45,12 @@ def description(experiment: str) -> str:
     return first.removeprefix("#").strip()
 
 
+def task_of(experiment: str) -> str:
+    """Name of the class of an experiment's task, without its package."""
+    content = yaml.safe_load((ROOT / f"{experiment}.yaml").read_text())
+    return str(content["model"]["class_path"]).rsplit(".", 1)[-1]
+
+
 def _layer(group: str, name: str) -> Path:
     path = ROOT / group / f"{name}.yaml"
     if not path.is_file():
@@ -56,9 +64,10 @@ def resolve(names: Sequence[str]) -> Layers:
     A value is the path of a file, the name of an experiment (``ggcam_resnet50``), or a layer (``data/reflacx``,
     ``trainer/gpu``, ``logger/wandb``, ``setting/paper``). An experiment brings its layers along: ``_base/common``, then
     data, trainer, logger, the experiment itself (what it is), the setting (how large) and what the setting changes for
-    these data and this experiment (``setting/<setting>/<data>``, ``setting/<setting>/<experiment>``). Files
-    come last, in the order given. Without a choice the data are the phantom and the setting is ``paper`` for the
-    papers' sources (`PAPER_DATA`) and ``demo`` for the phantom and one's own films.
+    this task, these data, this task on these data and this experiment (``setting/<setting>/`` followed by ``<task>``,
+    ``<data>``, ``<data>.<task>``, ``<experiment>``). Files come last, in the order given. Without a choice the data are
+    the phantom and the setting is ``paper`` for the papers' sources (`PAPER_DATA`) and ``demo`` for the phantom and
+    one's own films.
 
     Args:
         names: values of ``--config`` in their order.
@@ -97,6 +106,9 @@ def resolve(names: Sequence[str]) -> Layers:
     choice.setdefault("setting", "paper" if choice["data"] in PAPER_DATA else "demo")
     stack = [ROOT / "_base" / "common.yaml", *(_layer(group, choice[group]) for group in GROUPS if group != "setting")]
     stack += [ROOT / f"{experiment}.yaml", _layer("setting", choice["setting"])]
-    special = [ROOT / "setting" / choice["setting"] / f"{name}.yaml" for name in (choice["data"], experiment)]
+    task, data = task_of(experiment), choice["data"]
+    special = [
+        ROOT / "setting" / choice["setting"] / f"{name}.yaml" for name in (task, data, f"{data}.{task}", experiment)
+    ]
     stack += [path for path in special if path.is_file()]
     return Layers(experiment, choice, (*stack, *files))

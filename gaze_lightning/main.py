@@ -17,6 +17,7 @@ usage: gaze-lightning COMMAND [options]
 
   train      fit, then test the best checkpoint and print the table of results
   fit        train                             (options of Lightning's CLI: fit --help)
+  resume     go on with an interrupted run        (resume --run runs/<experiment>/<run id>)
   validate   evaluate on the validation split
   test       evaluate on the test split        (test --run runs/<experiment>/<run id>)
   predict    probabilities and CAM overlays    (predict --run runs/... --images folder/)
@@ -161,6 +162,13 @@ def main(args: Sequence[str] | None = None) -> None:
                 from gaze_lightning.commands.check_data import check_data
 
                 check_data(files, rest)
+        case "resume":
+            runs, rest = _take(rest, "--run")
+            if not runs:
+                _stop("which run? resume --run runs/<experiment>/<run id>")
+            from gaze_lightning.commands.run import run
+
+            run(command, _of_run(command, Path(runs[-1]), [*rest, "--ckpt", "last", "--run_dir", runs[-1]]))
         case "train" | "fit" | "validate" | "test" | "predict":
             runs, rest = _take(rest, "--run")
             if runs and command in ("train", "fit"):

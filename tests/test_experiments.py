@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gaze_lightning.cli import GazeCLI
-from gaze_lightning.layers import available, resolve
+from gaze_lightning.layers import available, resolve, task_of
 from gaze_lightning.main import main
 
 
@@ -42,6 +42,15 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
         assert best["epoch"] >= 1
 
 
+_PAPER_SIZES = {
+    "Classifier": (1536, 1280),
+    "GGCAM": (1536, 1280),
+    "MultiTaskUNet": (640, 512),
+    "Cooperative": (640, 512),
+}
+_PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
+
+
 @pytest.mark.parametrize("data", ["egd_cxr", "reflacx", "joint"])
 @pytest.mark.parametrize("name", available())
 def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
@@ -51,10 +60,12 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     cli = BuiltOnly(
         ["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"]
     )
-    assert cli.datamodule.image_size == (1536, 1280)
-    assert cli.model.model.backbone.divide_by_max
-    assert cli.model.hparams["lr"] == pytest.approx(6e-3 if "efficientnet" in name else 5e-3)
+    size = (640, 512) if name == "baseline_densenet201" else _PAPER_SIZES[task_of(name)]
+    assert cli.datamodule.image_size == size
+    rate = next((rate for word, rate in _PAPER_RATES.items() if word in name), 5e-3)
+    assert cli.model.hparams["lr"] == pytest.approx(rate)
     assert sum(parameter.numel() for parameter in cli.model.parameters()) > 1e7
+    assert cli.model.hparams["divide_by_max"]
 
 
 def test_mimic_cxr_has_a_setting_for_its_number_of_films(tmp_path):

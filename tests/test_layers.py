@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gaze_lightning.layers import GROUPS, ROOT, UnknownNameError, available, description, resolve
+from gaze_lightning.layers import GROUPS, ROOT, UnknownNameError, available, description, resolve, task_of
 
 
 def _names(files):
@@ -18,7 +18,7 @@ def test_experiment_brings_its_layers_in_order():
         "logger/csv",
         "ggcam_resnet50",
         "setting/demo",
-        *(["setting/demo/ggcam_resnet50"] if (ROOT / "setting/demo/ggcam_resnet50.yaml").is_file() else []),
+        "setting/demo/GGCAM",
     ]
 
 
@@ -28,9 +28,23 @@ def test_real_data_default_to_the_paper_setting_and_the_phantom_to_the_demo():
     assert resolve(["ggcam_resnet50", "data/reflacx", "setting/demo"]).choice["setting"] == "demo"
 
 
-def test_what_a_setting_changes_for_one_experiment_comes_after_it():
-    files = _names(resolve(["ggcam_efficientnetv2_s", "setting/paper"]).files)
-    assert files[-2:] == ["setting/paper", "setting/paper/ggcam_efficientnetv2_s"]
+def test_what_a_setting_changes_for_task_data_and_experiment_comes_after_it_from_general_to_special():
+    files = _names(resolve(["ggcam_efficientnetv2_s", "setting/paper", "data/mimic_cxr"]).files)
+    assert [file.removeprefix("setting/paper") for file in files[-5:]] == [
+        "",
+        "/GGCAM",
+        "/mimic_cxr",
+        "/mimic_cxr.GGCAM",
+        "/ggcam_efficientnetv2_s",
+    ]
+
+
+def test_files_of_a_setting_belong_to_a_task_a_source_or_an_experiment():
+    tasks = {task_of(name) for name in available()}
+    sources = set(available("data"))
+    known = tasks | sources | {f"{source}.{task}" for source in sources for task in tasks} | set(available())
+    found = {path.stem for setting in available("setting") for path in (ROOT / "setting" / setting).glob("*.yaml")}
+    assert found <= known
 
 
 def test_files_come_last(tmp_path):

@@ -1,93 +1,27 @@
 import copy
+import csv
+import json
 import logging
-import warnings
+import math
+import random
 
 import pytest
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import nn
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from callbacks.reload_on_plateau import ReloadOnPlateau
-from callbacks.staged_checkpoint import StagedCheckpoint
-from callbacks.staged_training import Stage, StagedTraining, stage_starts
+from callbacks import ReloadOnPlateau, Stage, StagedTraining
 from gaze_lightning.tasks import GGCAM
-
-warnings.filterwarnings("ignore", module="pytorch_lightning")
-
-
-class Tiny(LightningModule):
-    """A task with BatchNorm, dropout and two loss terms; its validation score follows a script."""
-
-    loss_terms = ("a", "b")
-    active_loss_terms = frozenset({"a", "b"})
-
-    def __init__(self, scores=(), schedule=False):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
-        self.head = nn.Linear(8, 2)
-        self.idle = nn.Parameter(torch.zeros(()), requires_grad=False)
-        self.scores, self.schedule = list(scores), schedule
-
-    def training_step(self, batch, batch_idx):
-        out = self.head(self.body(batch))
-        a, b = out[:, 0].square().mean(), (out[:, 1] - 1).square().mean()
-        return ("a" in self.active_loss_terms) * a + ("b" in self.active_loss_terms) * b
-
-    def validation_step(self, batch, batch_idx):
-        if self.scores:
-            self.log("val/score", torch.tensor(float(self.scores[self.current_epoch])))
-
-    def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.1)
-        if self.schedule:
-            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
-        return optimizer
-
-
-class Watch(Callback):
-    """What every epoch ended with."""
-
-    def __init__(self):
-        self.states, self.modes, self.terms, self.rates = [], [], [], []
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self.states.append(copy.deepcopy(pl_module.state_dict()))
-        self.modes.append({name: module.training for name, module in pl_module.named_modules()})
-        self.terms.append(set(getattr(pl_module, "active_loss_terms", ())))
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def run(path, stages, task=None, epochs=4, callbacks=(), ckpt_path=None, **options):
-    torch.manual_seed(0)
-    task = Tiny() if task is None else task
-    data = DataLoader(torch.randn(6, 8, 4, generator=torch.Generator().manual_seed(0)), batch_size=None)
-    watch = Watch()
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False} | options
-    if not any(isinstance(callback, StagedCheckpoint) for callback in callbacks):
-        options["enable_checkpointing"] = False
-    trainer = Trainer(
-        default_root_dir=path,
-        accelerator="cpu",
-        max_epochs=epochs,
-        callbacks=[StagedTraining(stages), watch, *callbacks],
-        num_sanity_val_steps=1,
-        **options,
-    )
-    trainer.fit(task, data, data, ckpt_path=ckpt_path)
-    return task, watch, trainer
-
-
-def equal(a, b, prefix=""):
-    return all(torch.equal(a[key], b[key]) for key in a if key.startswith(prefix))
+from tests.staged_task import SCORES, Plain, Tiny, TinyData, Watch, checkpoint, equal, run, same_optimizer, task
 
 
 def test_a_frozen_part_keeps_parameters_and_buffers_bit_identical(tmp_path):
-    start = copy.deepcopy(Tiny().state_dict())
-    task = Tiny()
-    task.load_state_dict(start)
+    model = task()
+    start = copy.deepcopy(model.state_dict())
     stages = [Stage("head", 1, freeze=["body"]), Stage("all", None), Stage("body", 1, freeze=["head"])]
-    _, watch, _ = run(tmp_path, stages, task)
+    _, watch, _ = run(tmp_path, stages, model)
     after = watch.states
     assert equal(start, after[0], "body.")
     assert not equal(start, after[0], "head.")
@@ -97,29 +31,189 @@ def test_a_frozen_part_keeps_parameters_and_buffers_bit_identical(tmp_path):
     assert not equal(after[2], after[3], "body.")
 
 
+@pytest.mark.parametrize("momentum", [False, True])
+def test_train_patterns_freeze_all_the_rest_bit_for_bit(tmp_path, momentum):
+    """With momentum and weight decay at work: zero gradients would still move a parameter."""
+    _, watch, _ = run(tmp_path, [Stage("all", 2), Stage("head", train=["head"])], task(momentum=momentum))
+    assert watch.trained[3] == {"head.weight", "head.bias"}
+    assert equal(watch.states[1], watch.states[3], "body.")
+    assert not torch.equal(watch.states[2]["head.weight"], watch.states[3]["head.weight"])
+
+
+def test_freeze_eval_false_moves_the_statistics_of_frozen_layers_but_not_their_parameters(tmp_path):
+    model = task()
+    start = copy.deepcopy(model.state_dict())
+    staged = StagedTraining([Stage("head", train=["head"])], freeze_eval=False)
+    _, watch, _ = run(tmp_path, None, model, epochs=1, staged=staged)
+    after = watch.states[0]
+    assert watch.modes[0]["body.2"]
+    moved = {name for name in start if not torch.equal(start[name], after[name])}
+    buffers = {f"body.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert moved == buffers | {"head.weight", "head.bias"}
+
+
 def test_frozen_modules_are_in_eval_mode_also_after_validation_and_return_afterwards(tmp_path):
-    task, watch, _ = run(tmp_path, [Stage("head", 2, freeze=["body"]), Stage("all", None)])
+    model, watch, _ = run(tmp_path, [Stage("head", 2, freeze=["body"]), Stage("all", None)])
     for epoch, frozen in enumerate([True, True, False, False]):
         assert [watch.modes[epoch][name] for name in ("body", "body.1", "body.2")] == [not frozen] * 3
         assert watch.modes[epoch]["head"]
-    assert all(p.requires_grad for name, p in task.named_parameters() if name != "idle")
+    assert all(p.requires_grad for name, p in model.named_parameters() if name != "idle")
+
+
+def test_a_task_that_switches_to_training_mode_does_not_thaw_what_is_frozen(tmp_path):
+    class Switching(Tiny):
+        def on_validation_model_train(self):
+            self.train()
+
+        def on_train_epoch_start(self):
+            self.train()
+
+    model = task(Switching)
+    start = copy.deepcopy(model.state_dict())
+    run(tmp_path, [Stage("head", freeze=["body"])], model, epochs=2, val_check_interval=0.5)
+    assert equal(start, model.state_dict(), "body.")
 
 
 def test_parameters_that_never_train_are_not_unfrozen(tmp_path):
-    task, _, _ = run(tmp_path, [Stage("one", 1, freeze=["idle", "head.bias"]), Stage("two", None)])
-    assert not task.idle.requires_grad
-    assert task.head.bias.requires_grad
+    model, _, _ = run(tmp_path, [Stage("one", 1, freeze=["idle", "head.bias"]), Stage("two", None)])
+    assert not model.idle.requires_grad
+    assert model.head.bias.requires_grad
 
 
 def test_terms_of_the_loss_follow_the_stage_and_return_at_the_end(tmp_path):
-    task, watch, _ = run(tmp_path, [Stage("a", 1, loss_terms=["a"]), Stage("rest")])
+    model, watch, _ = run(tmp_path, [Stage("a", 1, loss_terms=["a"]), Stage("rest")])
     assert watch.terms == [{"a"}, {"a", "b"}, {"a", "b"}, {"a", "b"}]
-    assert task.active_loss_terms == {"a", "b"}
+    assert model.active_loss_terms == {"a", "b"}
 
 
 def test_a_stage_can_have_its_own_learning_rate(tmp_path):
     _, watch, _ = run(tmp_path, [Stage("one", 1), Stage("two", 1, lr=0.5), Stage("three")])
     assert watch.rates == [1e-2, 0.5, 1e-2, 1e-2]
+
+
+@pytest.mark.parametrize(("accumulate", "batches"), [(1, 6), (4, 2)])
+def test_a_cosine_schedule_runs_per_optimiser_step_within_its_stage(tmp_path, accumulate, batches):
+    stage = Stage("two", 2, lr=0.5, schedule="cosine", warmup=0.25)
+    _, watch, _ = run(tmp_path, [Stage("one", 1), stage, Stage("three", 1)], accumulate_grad_batches=accumulate)
+    steps = 2 * batches
+    rising = round(0.25 * steps)
+    expected = [0.01] * batches
+    for step in range(steps):
+        if step < rising:
+            expected.append(0.5 * (step + 1) / (rising + 1))
+        else:
+            expected.append(0.5 * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising))))
+    used = dict(watch.step_rates)  # the last batch of a step is the one that steps
+    assert [used[step] for step in range(3 * batches)] == pytest.approx(expected, rel=1e-12)
+    assert used[3 * batches] == 1e-2
+
+
+def test_the_optimiser_starts_anew_with_lr_or_init_from_and_goes_on_otherwise(tmp_path):
+    class Steps(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            (parameter,) = [p for name, p in pl_module.named_parameters() if name == "head.weight"]
+            self.seen.append(int(trainer.optimizers[0].state[parameter]["step"]))
+
+    steps = Steps()
+    stages = [Stage("a", 1), Stage("b", 1), Stage("c", 1, lr=0.1), Stage("d", 1, init_from="c"), Stage("e", 1)]
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    run(tmp_path, stages, epochs=5, callbacks=[steps, kept])
+    assert steps.seen == [6, 12, 6, 6, 12]
+
+
+def test_init_from_loads_the_best_epoch_of_the_named_stage_and_not_the_last(tmp_path, caplog):
+    begun = {}
+
+    class Begin(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 0:
+                begun[trainer.current_epoch] = copy.deepcopy(pl_module.state_dict())
+
+    stages = [Stage("one", 3), Stage("two", 2), Stage("three", 1, init_from="one")]
+    kept = checkpoint(tmp_path / "kept")
+    with caplog.at_level(logging.INFO):
+        _, watch, _ = run(tmp_path, stages, task(scores=[1, 5, 2, 9, 8, 0]), epochs=6, callbacks=[Begin(), kept])
+    assert equal(begun[3], watch.states[2])
+    assert equal(begun[5], watch.states[1])
+    assert not equal(begun[5], watch.states[4])
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("weights of")]
+    assert lines == [
+        "weights of stage 'one': epoch 1, 10 of 10 tensors match, 0 missing, 0 unexpected, 0 of another shape"
+    ]
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        "best-one.ckpt",
+        "best-two.ckpt",
+        "best.ckpt",
+        "last.ckpt",
+    }
+
+
+def test_patience_ends_a_stage_and_the_following_ones_start_earlier(tmp_path):
+    scores = [0, 3, 2, 1, 7, 8, 9, 4, 4, 4, 0, 0]
+    stages = [Stage("one", 5, patience=2), Stage("two", 3), Stage("three", 4, patience=2)]
+    _, watch, trainer = run(tmp_path, stages, task(scores=scores), 12, callbacks=[checkpoint(tmp_path)])
+    assert [position.name for position in watch.stages] == ["one"] * 4 + ["two"] * 3 + ["three"] * 3
+    assert [(run["stage"], run["epochs"], run["ended_early"], run["best_epoch"]) for run in stages_json(tmp_path)] == [
+        ("one", 4, True, 1),
+        ("two", 3, False, 6),
+        ("three", 3, True, 7),
+    ]
+    assert trainer.should_stop
+
+
+def test_an_early_end_before_the_last_stage_does_not_lengthen_it(tmp_path):
+    stages = [Stage("one", 4, patience=1), Stage("two", 2)]
+    _, watch, _ = run(tmp_path, stages, task(scores=[2, 1, 3, 3, 3, 3]), 6, callbacks=[checkpoint(tmp_path)])
+    assert [position.name for position in watch.stages] == ["one", "one", "two", "two"]
+
+
+def test_nan_is_no_better_epoch_and_any_number_is_better_than_nan(tmp_path):
+    scores = [math.nan, 1, math.nan, math.nan, 0]
+    stages = [Stage("one", 4, patience=2), Stage("two", 1)]
+    _, watch, _ = run(tmp_path, stages, task(scores=scores), 5, callbacks=[checkpoint(tmp_path)])
+    assert len(watch.states) == 5
+    assert stages_json(tmp_path)[0]["best_epoch"] == 1
+
+
+def test_without_max_epochs_the_stages_say_when(tmp_path):
+    _, watch, _ = run(tmp_path, [Stage("a", 2), Stage("b", 1)], epochs=-1)
+    assert len(watch.states) == 3
+
+
+def test_sizes_of_a_setting_replace_fields_of_the_stages(tmp_path, caplog):
+    sizes = {"a": {"epochs": 1, "lr": 0.5}, "b": {"epochs": 2}, "other": {"epochs": 7}}
+    staged = StagedTraining([Stage("a", 5, freeze=["body"]), Stage("b", 5)], sizes)
+    with caplog.at_level(logging.INFO):
+        _, watch, _ = run(tmp_path, None, epochs=-1, staged=staged)
+    assert watch.rates == [0.5, 1e-2, 1e-2]
+    assert "body.0.weight" not in watch.trained[0]
+    assert "sizes of stages that are not in this training: other" in caplog.text
+
+
+def test_a_size_in_pixels_and_a_share_replace_each_other():
+    stages = [Stage("a", image_size=(8, 8)), Stage("b", image_scale=0.5), Stage("c", image_size=(8, 8))]
+    sizes = {"a": {"image_scale": 0.25}, "b": {"image_size": (4, 4)}, "c": {"lr": 0.1}}
+    found = [(stage.image_size, stage.image_scale) for stage in StagedTraining(stages, sizes).stages]
+    assert found == [(None, 0.25), ((4, 4), None), ((8, 8), None)]
+
+
+def test_batch_and_image_size_follow_the_stage(tmp_path):
+    stages = [
+        Stage("a", 1, batch_size=4),
+        Stage("b", 1),
+        Stage("c", 1, batch_size=2, image_scale=0.5),
+        Stage("d", 1, batch_size=2, image_size=(7, 7)),
+    ]
+    data = TinyData()
+    _, watch, trainer = run(tmp_path, stages, data=data)
+    assert [watch.sizes.count((epoch, size)) for epoch, size in enumerate([4, 8, 2, 2])] == [4, 2, 8, 8]
+    assert len(watch.sizes) == 22
+    assert data.calls[-4:] == [(None, None), (2, (5, 5)), (2, (7, 7)), (None, None)]
+    assert data.calls[-5] == (4, None)
+    assert trainer.reload_dataloaders_every_n_epochs == 0
 
 
 def test_each_stage_is_announced_in_one_line(tmp_path, caplog):
@@ -132,48 +226,24 @@ def test_each_stage_is_announced_in_one_line(tmp_path, caplog):
     ]
 
 
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        ([Stage("one", freeze=["bodi"])], r"stage 'one': nothing is called 'bodi'; there are body.*head"),
-        ([Stage("one", 3, loss_terms=["a"]), Stage("two", loss_terms=["c"])], "stage 'two'|choose"),
-        ([Stage("one", 3)], r"ask for 3 epochs \(one 3\), trainer.max_epochs is 4"),
-        ([Stage("one", 5), Stage("two")], "ask for 5 epochs"),
-        ([Stage("one"), Stage("two")], "only one stage"),
-        ([Stage("one", 1.5), Stage("two")], "1.5"),
-    ],
-)
-def test_a_plan_that_cannot_work_stops_before_the_first_step(tmp_path, stages, message):
-    task = GGCAM(["x", "y"], backbone="test_resnet") if "two'" in message else Tiny()
-    before = copy.deepcopy(task.state_dict())
-    with pytest.raises(ValueError, match=message):
-        run(tmp_path, stages, task)
-    assert equal(before, task.state_dict())
+def test_the_number_of_the_stage_is_logged_per_epoch(tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    run(tmp_path, [Stage("one", 1), Stage("two", 2)], epochs=3, logger=logger)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [float(row["stage"]) for row in rows if row["stage"]] == [1, 2, 2]
 
 
 def test_a_learning_rate_beside_a_schedule_is_refused(tmp_path):
     with pytest.raises(ValueError, match="schedule"):
-        run(tmp_path, [Stage("one", lr=0.1)], Tiny(schedule=True))
+        run(tmp_path, [Stage("one", lr=0.1)], task(schedule=True))
 
 
-@pytest.mark.parametrize(
-    ("stages", "epochs", "starts"),
-    [
-        ([Stage("a", 0.2), Stage("b")], 8, [0, 2]),
-        ([Stage("a", 0.1), Stage("b")], 10, [0, 1]),
-        ([Stage("a", 2), Stage("b", 3), Stage("c", 1)], 6, [0, 2, 5]),
-        ([Stage("a", 2), Stage("b")], -1, [0, 2]),
-        ([Stage("a", 0.2), Stage("b")], 1, [0, 0]),
-        ([Stage("a"), Stage("b", 0.5)], 4, [0, 2]),
-    ],
-)
-def test_epochs_are_numbers_shares_or_the_rest(stages, epochs, starts):
-    assert stage_starts(stages, epochs) == starts
-
-
-def test_a_share_without_an_end_is_refused():
-    with pytest.raises(ValueError, match="max_epochs"):
-        stage_starts([Stage("a", 0.2), Stage("b")], -1)
+def test_a_plan_that_cannot_work_leaves_the_weights_alone(tmp_path):
+    model = task()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="nothing is called 'bodi'"):
+        run(tmp_path, [Stage("one", 2), Stage("two", freeze=["bodi"])], model)
+    assert equal(before, model.state_dict())
 
 
 def test_a_stage_without_epochs_is_skipped(tmp_path):
@@ -185,46 +255,90 @@ def test_without_stages_nothing_happens(tmp_path):
     _, staged, _ = run(tmp_path, None)
     _, plain, _ = run(tmp_path, [Stage("all")])
     assert equal(staged.states[-1], plain.states[-1])
+    states = [one.optimizers[-1]["state"] for one in (staged, plain)]
+    assert all(equal(states[0][i], states[1][i]) for i in states[0])
 
 
-def test_a_fast_dev_run_enters_the_first_stage(tmp_path):
+def test_a_fast_dev_run_enters_the_first_stage_and_writes_nothing(tmp_path):
     _, watch, _ = run(tmp_path, [Stage("a", 3, loss_terms=["a"]), Stage("rest")], fast_dev_run=True)
     assert watch.terms == [{"a"}]
+    assert not (tmp_path / "stages.json").exists()
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, stop):
-    """Interrupted one epoch before, at, and after the boundary at epoch 2."""
-    stages = [Stage("head", 2, loss_terms=["a"], freeze=["body"], lr=0.1), Stage("all", 2)]
+class OffsetSeed(Callback):
+    """The seed of epoch ``offset + e``, so that a later fit can draw what a later stage drew."""
 
-    def task():
-        torch.manual_seed(1)
-        model = Tiny()
-        model.body[2].p = 0.0  # no random numbers, so that equality can be exact
-        return model
+    def __init__(self, offset=0):
+        self.offset = offset
 
-    class Stop(Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            if trainer.current_epoch + 1 == stop:
-                trainer.save_checkpoint(path)
-                trainer.should_stop = True
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            torch.manual_seed(100 + self.offset + trainer.current_epoch)
 
-    path = tmp_path / "stopped.ckpt"
-    _, whole, _ = run(tmp_path, stages, task())
-    run(tmp_path, stages, task(), callbacks=[Stop()], min_epochs=0)
-    _, rest, _ = run(tmp_path, stages, task(), ckpt_path=path)
-    assert len(rest.states) == 4 - stop
-    assert (rest.terms, rest.rates, rest.modes) == (whole.terms[stop:], whole.rates[stop:], whole.modes[stop:])
-    assert equal(whole.states[-1], rest.states[-1])
+
+def test_one_fit_over_stages_equals_separate_fits_chained_by_best_weights(tmp_path):
+    scores = [1, 5, 2, 4, 6, 3]
+    stages = [
+        Stage("one", 3, train=["head"], lr=0.05, loss_terms=["a"]),
+        Stage("two", 3, freeze=["head"], lr=0.02, schedule="cosine", init_from="one"),
+    ]
+    whole = task(scores=scores)
+    _, watch, _ = run(tmp_path / "w", stages, whole, 6, callbacks=[OffsetSeed(), checkpoint(tmp_path / "w")])
+
+    first = task(scores=scores[:3])
+    run(tmp_path / "1", stages[:1], first, 3, callbacks=[OffsetSeed(), checkpoint(tmp_path / "1")])
+    second = task(scores=scores[3:])
+    best = torch.load(tmp_path / "1" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 1
+    second.load_state_dict(best["state_dict"])
+    alone = Stage("two", 3, freeze=["head"], lr=0.02, schedule="cosine")
+    _, rest, _ = run(tmp_path / "2", [alone], second, 3, callbacks=[OffsetSeed(3), checkpoint(tmp_path / "2")])
+    for epoch in range(3):
+        assert equal(watch.states[3 + epoch], rest.states[epoch])
+        assert same_optimizer(watch.optimizers[3 + epoch], rest.optimizers[epoch])
+    ends = [torch.load(tmp_path / name / "best.ckpt", weights_only=True)["state_dict"] for name in ("w", "2")]
+    assert equal(*ends)
 
 
 def test_selection_ignores_stages_without_select_and_starts_fresh(tmp_path):
-    checkpoint = StagedCheckpoint(dirpath=tmp_path, filename="{epoch}", monitor="val/score", mode="max", save_last=True)
+    kept = checkpoint(tmp_path, filename="{epoch}")
     stages = [Stage("one", 2, select=False), Stage("two", 2), Stage("three", 1)]
-    run(tmp_path, stages, Tiny([9, 8, 2, 1, 1]), epochs=5, callbacks=[checkpoint])
-    assert checkpoint.best_model_path.endswith("epoch=4.ckpt")
-    assert checkpoint.best_model_score == 1
-    assert sorted(p.name for p in tmp_path.glob("epoch*")) == ["epoch=2.ckpt", "epoch=4.ckpt"]
+    run(tmp_path, stages, task(scores=[9, 8, 2, 1, 1]), epochs=5, callbacks=[kept])
+    assert kept.best_model_path.endswith("epoch=4.ckpt")
+    assert kept.best_model_score == 1
+    assert sorted(p.name for p in tmp_path.glob("epoch*")) == ["epoch=2-two.ckpt", "epoch=4.ckpt"]
+
+
+def test_a_last_stage_that_does_not_select_leaves_the_best_epoch_of_the_one_before(tmp_path):
+    kept = checkpoint(tmp_path)
+    run(tmp_path, [Stage("one", 2), Stage("two", 2, select=False)], task(scores=[3, 2, 9, 9]), callbacks=[kept])
+    assert kept.best_model_path == str(tmp_path / "best.ckpt")
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_a_stage_that_does_not_log_the_monitor_can_go_without_selection(tmp_path):
+    class Late(Plain):
+        def validation_step(self, batch, batch_idx):
+            if self.current_epoch >= 2:
+                super().validation_step(batch, batch_idx)
+
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    stages = [Stage("one", 2, select=False), Stage("two")]
+    run(tmp_path, stages, task(Late), callbacks=[kept], num_sanity_val_steps=0)
+    assert kept.best_model_score is not None
+
+
+def test_monitor_and_mode_follow_the_stage(tmp_path):
+    kept = checkpoint(tmp_path)
+    stages = [Stage("one", 2, monitor="val/a", mode="min"), Stage("two", 2)]
+    run(tmp_path, stages, task(scores=[0, 0, 7, 6]), callbacks=[kept])
+    first, second = stages_json(tmp_path)
+    assert (first["monitor"], first["mode"], second["monitor"], second["mode"]) == ("val/a", "min", "val/score", "max")
+    values = torch.load(tmp_path / "best-one.ckpt", weights_only=True)
+    assert values["epoch"] == first["best_epoch"]
+    assert first["values"]["val/a"] == pytest.approx(first["best"])
+    assert set(second["values"]) == {"val/a", "val/b", "val/score"}
+    assert (second["best"], second["best_epoch"], second["best_epoch_of_stage"]) == (7, 2, 1)
 
 
 def test_the_last_checkpoint_is_that_of_the_last_epoch_in_every_stage(tmp_path):
@@ -236,19 +350,94 @@ def test_the_last_checkpoint_is_that_of_the_last_epoch_in_every_stage(tmp_path):
             if trainer.current_epoch:
                 self.epochs.append(torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"])
 
-    checkpoint = StagedCheckpoint(dirpath=tmp_path, filename="best", monitor="val/score", mode="max", save_last=True)
     last = Last()
-    run(tmp_path, [Stage("one", 2, select=False), Stage("two")], Tiny([0, 0, 5, 1]), callbacks=[checkpoint, last])
+    stages = [Stage("one", 2, select=False), Stage("two")]
+    run(tmp_path, stages, task(scores=[0, 0, 5, 1]), callbacks=[checkpoint(tmp_path), last])
     assert last.epochs == [0, 1, 2]
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 2
 
 
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 2}, {"val_check_interval": 0.5}])
+def test_the_last_checkpoint_is_written_after_every_epoch_whenever_validation_runs(tmp_path, options):
+    stops = []
+
+    class Look(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch:
+                progress = torch.load(tmp_path / "last.ckpt", weights_only=True)["loops"]["fit_loop"]["epoch_progress"]
+                stops.append(progress["current"]["processed"])
+
+    run(
+        tmp_path,
+        [Stage("one", 2), Stage("two")],
+        task(scores=[1, 2, 3, 4]),
+        4,
+        [checkpoint(tmp_path), Look()],
+        **options,
+    )
+    assert stops == [1, 2, 3]
+
+
 def test_the_plateau_rule_sleeps_in_stages_without_select(tmp_path):
     plateau = ReloadOnPlateau("val/score", "max", patience=0, min_lr=0.0)
     stages = [Stage("one", 3, select=False), Stage("two", 2)]
-    _, watch, _ = run(tmp_path, stages, Tiny([9, 1, 1, 3, 4]), epochs=5, callbacks=[plateau])
+    _, watch, _ = run(tmp_path, stages, task(scores=[9, 1, 1, 3, 4]), epochs=5, callbacks=[plateau])
     assert watch.rates == [1e-2] * 5
+
+
+def test_a_cut_that_a_stage_decided_is_not_carried_out_in_the_next(tmp_path):
+    plateau = ReloadOnPlateau("val/score", "max", patience=0, min_lr=0.0)
+    stages = [Stage("one", 2), Stage("two", 2)]
+    _, watch, _ = run(tmp_path, stages, task(scores=[9, 1, 3, 4]), callbacks=[plateau])
+    assert watch.rates == [1e-2] * 4
+
+
+def test_the_plateau_rule_ends_the_training_in_the_last_selecting_stage_only(tmp_path):
+    plateau = ReloadOnPlateau("val/score", "max", patience=40, stop_patience=1)
+    stages = [Stage("one", 3), Stage("two", 3)]
+    _, watch, _ = run(tmp_path, stages, task(scores=[9, 1, 1, 3, 2, 1]), epochs=6, callbacks=[plateau])
+    assert [position.name for position in watch.stages] == ["one"] * 3 + ["two"] * 2
+
+
+def test_early_stopping_beside_stages_is_warned_of(tmp_path):
+    with pytest.warns(UserWarning, match="patience"):
+        run(tmp_path, [Stage("a", 1), Stage("b")], callbacks=[EarlyStopping("val/a")])
+
+
+def test_the_table_of_stages_is_printed_and_written(tmp_path, capsys):
+    stages = [Stage("heads", 3, train=["head"], patience=1), Stage("all", 2, select=False)]
+    run(tmp_path, stages, task(scores=[1, 0, 0, 0, 0]), epochs=5, callbacks=[checkpoint(tmp_path)])
+    rows = stages_json(tmp_path)
+    assert [row["trained_parameters"] for row in rows] == [18, 74]
+    assert [row["checkpoint"] for row in rows] == ["best.ckpt", ""]
+    assert rows[1]["monitor"] is None
+    assert rows[1]["values"].keys() == {"val/a", "val/b", "val/score"}
+    printed = capsys.readouterr().out
+    for text in ("heads", "early", "18", "val/score", "all", "74"):
+        assert text in printed
+
+
+def stages_json(path):
+    return json.loads((path / "stages.json").read_text())
+
+
+def test_entering_stages_draws_no_random_number(tmp_path):
+    """It would shift those of training."""
+
+    class Draws(Callback):
+        def __init__(self):
+            self.states = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 0:
+                self.states.append((random.getstate(), torch.get_rng_state().tolist()))
+
+    plain, staged = Draws(), Draws()
+    run(tmp_path / "a", [Stage("a")], task(scores=SCORES), callbacks=[plain, checkpoint(tmp_path / "a")])
+    stages = [Stage("a", 1), Stage("b", lr=0.1, init_from="a")]
+    run(tmp_path / "b", stages, task(scores=SCORES), callbacks=[staged, checkpoint(tmp_path / "b")])
+    assert staged.states == plain.states
 
 
 def test_two_phases_of_ggcam_leave_the_classifier_scalars_alone_in_the_first(tmp_path):
@@ -260,8 +449,9 @@ def test_two_phases_of_ggcam_leave_the_classifier_scalars_alone_in_the_first(tmp
         "fixations": torch.tensor([[[20.0, 40.0, 1.0, 6.0, 6.0]]] * 4),
         "fixation_mask": torch.ones(4, 1, dtype=torch.bool),
     }
-    task, watch = GGCAM(["x", "y"], backbone="test_resnet", optimizer="adamw", weight_decay=0.1), Watch()
-    before = copy.deepcopy(task.state_dict())
+    model, watch = GGCAM(["x", "y"], backbone="test_resnet", optimizer="adamw", weight_decay=0.1), Watch()
+    watch.on_train_batch_start = lambda *arguments: None
+    before = copy.deepcopy(model.state_dict())
     trainer = Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
@@ -272,7 +462,7 @@ def test_two_phases_of_ggcam_leave_the_classifier_scalars_alone_in_the_first(tmp
         enable_model_summary=False,
         callbacks=[StagedTraining([Stage("gaze", 1, loss_terms=["gaze"], select=False), Stage("joint")]), watch],
     )
-    trainer.fit(task, DataLoader([batch] * 3, batch_size=None, collate_fn=lambda x: x))
+    trainer.fit(model, DataLoader([batch] * 3, batch_size=None, collate_fn=lambda x: x))
     for name in ("weighting.log_sigma_cls", "weighting.log_sigma_gaze", "model.head.bias"):
         assert torch.equal(before[name], watch.states[0][name]), name
         assert not torch.equal(before[name], watch.states[1][name]), name

@@ -13,11 +13,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.data_errors import data_errors_end_the_command
+from gaze_lightning.metrics_file import put_together, set_aside
 from gaze_lightning.run_folder import remove_empty_run_folder
 
 
 def run(command: str, args: list[str], images: str | None = None) -> None:
     """Run one of Lightning's commands; ``train`` is ``fit`` followed by ``test`` on the best checkpoint.
+
+    ``resume`` is ``train`` that goes on where a run was interrupted, in the same folder.
 
     Args:
         command: name of the subcommand.
@@ -28,11 +31,19 @@ def run(command: str, args: list[str], images: str | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="gaze_lightning_") as folder:
             if images is not None:
                 args = _predict_folder(args, Path(images), Path(folder))
-            cli = GazeCLI(["fit" if command == "train" else command, *args])
-        if command == "train":
+            if command == "resume":
+                step = torch.load(args[args.index("--ckpt_path") + 1], weights_only=True, map_location="cpu")[
+                    "global_step"
+                ]
+                set_aside(Path(args[args.index("--run_dir") + 1]), before_step=step)
+            trains = command in ("train", "resume")
+            cli = GazeCLI(["fit" if trains else command, *args], resumes=command == "resume")
+        if trains:
             best = getattr(cli.trainer.checkpoint_callback, "best_model_path", None)
             # fast_dev_run leaves no best checkpoint: then the weights at hand are tested
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best or None, verbose=False)
+        if command == "resume":
+            put_together(cli.run_folder)  # last: the logger appends rows with the columns that it has written itself
     _farewell(cli.run_folder)
 
 
@@ -54,6 +65,7 @@ def _farewell(folder: Path) -> None:
         "results.json": "results with intervals",
         "predictions.csv": "one row per sample",
         "metrics.csv": "curves",
+        "stages.json": "what each stage reached",
         "cams": "CAM panels (PNG)",
         "overlays": "CAM overlays (PNG)",
         "checkpoints": ", ".join(sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))),

@@ -1,6 +1,7 @@
 """What all tasks share: optimiser and schedule, loss terms, guard against diverging losses."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from gaze_lightning.batch import Batch
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import LabelType
 
@@ -30,9 +32,11 @@ class GazeTask(LightningModule):
 
     Attributes:
         loss_terms: names of the terms of the loss.
+        needs_classes: whether data without labels are refused.
     """
 
     loss_terms: tuple[str, ...] = ("classification",)
+    needs_classes = True
 
     def __init__(
         self,
@@ -46,7 +50,9 @@ class GazeTask(LightningModule):
         warmup: float,
     ) -> None:
         super().__init__()
-        if len(class_names) < (2 if label_type == "single" else 1):
+        if self.needs_classes and not class_names:
+            raise ValueError(f"{type(self).__name__} learns classes, and these data have no labels: choose other data")
+        if class_names and len(class_names) < (2 if label_type == "single" else 1):
             raise ValueError(f"class_names is {class_names}: too few for label_type {label_type!r}")
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}: it is a fraction of the training, from 0 to below 1")
@@ -68,6 +74,14 @@ class GazeTask(LightningModule):
             raise ValueError(f"loss terms {sorted(terms)}: choose at least one of {', '.join(self.loss_terms)}")
         self.check_loss_terms(frozenset(terms))
         self._active = frozenset(terms)
+
+    @abstractmethod
+    def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
+        """Loss of a batch with these terms, a scalar with its graph."""
+
+    @abstractmethod
+    def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
+        """Names of the values that validation logs while these terms are active."""
 
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Raise ``ValueError`` where the method cannot use this choice of its terms; methods override it."""

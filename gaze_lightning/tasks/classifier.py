@@ -12,6 +12,7 @@ from gaze_lightning.batch import Batch
 from gaze_lightning.losses import ClassificationLoss
 from gaze_lightning.metrics import ClassificationReport, CorrelationCoefficient
 from gaze_lightning.metrics.cam_agreement import cam_agreement, resize_map, true_class_map
+from gaze_lightning.metrics.saliency_agreement import gaze_references
 from gaze_lightning.models import Backbone, CAMClassifier
 from gaze_lightning.protocols import LabelType
 from gaze_lightning.tasks.base import GazeTask, OptimizerName, ScheduleName
@@ -117,15 +118,24 @@ class Classifier(GazeTask):
         """Maps ``[B, K, h, w]`` of all classes."""
         return self(batch["image"])[1]  # type: ignore[no-any-return]
 
-    def losses(self, batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
-        """The losses of a batch; methods override this."""
+    def losses(self, terms: frozenset[str], batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
+        """The losses of a batch with these terms; methods override this."""
         loss = self.classification_loss(logits, batch["label"])
         return Losses(total=loss, classification=loss)
+
+    def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
+        """Loss of a batch with these terms, a scalar with its graph."""
+        return self.losses(terms, batch, *self(batch["image"])).total
+
+    def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
+        """Names of the values that validation logs, whatever the terms."""
+        own = {"val/loss", "val/classification_loss", "val/cam_cc"}
+        return frozenset(own | {f"val/{name}" for name in self.val_report.names})
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Called by Lightning."""
         logits, maps = self(batch["image"])
-        losses = self.losses(batch, logits, maps)
+        losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
         self.log("loss", losses.total.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
         self.log("train/loss", losses.total, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
@@ -138,7 +148,7 @@ class Classifier(GazeTask):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Called by Lightning."""
         logits, maps = self(batch["image"])
-        losses = self.losses(batch, logits, maps)
+        losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
         self._log_epoch("val/loss", losses.total, n)
         self._log_epoch("val/classification_loss", losses.classification, n)
@@ -161,11 +171,14 @@ class Classifier(GazeTask):
         self.val_cam_cc.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Called by Lightning; see ``predict_step``, with ``label`` and ``values`` (``cam_agreement``) in addition."""
+        """Called by Lightning; see ``predict_step``, with ``label`` and ``values`` in addition.
+
+        ``values`` are those of ``cam_agreement`` and, for batches with gaze, of ``gaze_references``.
+        """
         result = self.predict_step(batch, batch_idx)
         return result | {
             "label": batch["label"],
-            "values": cam_agreement(result["cam"], batch, self.label_type),
+            "values": cam_agreement(result["cam"], batch, self.label_type) | gaze_references(batch),
         }
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:

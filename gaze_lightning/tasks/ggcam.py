@@ -165,13 +165,17 @@ class GGCAM(Classifier):
         )
         return target, batch.get("has_gaze", mask.any(dim=1))
 
-    def losses(self, batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
-        """The joint loss, or the active term with the others times zero."""
+    def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
+        """Names of the values that validation logs, whatever the terms."""
+        return super().logged_values(terms) | {"val/gaze_mse"}
+
+    def losses(self, terms: frozenset[str], batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
+        """The joint loss, or the only term with the others times zero."""
         classification = self.classification_loss(logits, batch["label"])
         target, has_gaze = self.gaze_target_map(batch, (maps.shape[-2], maps.shape[-1]))
         gaze, n = self.gaze_loss(maps, batch["label"], target, has_gaze)
         joint = self.weighting(classification, gaze, (n > 0).float())
-        match sorted(self.active_loss_terms):
+        match sorted(terms):
             case ["gaze"]:
                 total = gaze + 0.0 * joint
             case ["classification"]:
@@ -186,7 +190,8 @@ class GGCAM(Classifier):
         Remembers ``s_d`` and kappa with whether any rank saw gaze: momentum would move them without evidence.
         """
         self.skip_in_step(self._idle_parameters())
-        gaze_only = [self.weighting.log_sigma_gaze, *self.gaze_loss.parameters()]
+        gaze_only = [p for p in self.weighting.parameters() if p is not self.weighting.log_sigma_cls]
+        gaze_only += self.gaze_loss.parameters()
         self._before_step = [(p, p.detach().clone(), p.grad.ne(0)) for p in gaze_only if p.grad is not None]
 
     @torch.no_grad()
@@ -206,7 +211,7 @@ class GGCAM(Classifier):
 
     def _idle_parameters(self) -> list[nn.Parameter]:
         """Parameters that only inactive terms use."""
-        sigmas = [self.weighting.log_sigma_cls, self.weighting.log_sigma_gaze]
+        sigmas = list(self.weighting.parameters())
         match sorted(self.active_loss_terms):
             case ["gaze"]:
                 return [*sigmas, self.model.head.bias]

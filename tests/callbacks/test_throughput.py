@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import callbacks.throughput
-from callbacks import Throughput
+from callbacks import Stage, StagedTraining, Throughput
 from callbacks.throughput import readable_time
 
 
@@ -43,6 +43,19 @@ def test_speed_and_time_left_are_those_of_the_clock(tiny, trainer_in, said, cloc
     assert said[0] == "Training at 2.0 images/s; about 18 s of training steps left."
     assert said[1] == "Trained on 48 images in 24 s: 2.0 images/s, validation included."
     assert len(said) == 2
+
+
+def test_each_stage_is_measured_and_estimated_by_itself(tiny, trainer_in, said, clock, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    stages = StagedTraining([Stage("one", 1, select=False), Stage("two", 3, select=False)])
+    trainer_in(Throughput(warm_up=1, steps=2), stages, max_epochs=4).fit(
+        slow_model(tiny, clock), datamodule=tiny.Data()
+    )
+    estimates = [line for line in said if line.startswith("Training at")]
+    assert estimates == [
+        "Training at 2.0 images/s; about 0 s of stage 1/2 left.",
+        "Training at 2.0 images/s; about 12 s of stage 2/2 left.",
+    ]
 
 
 def test_slow_training_with_several_threads_gets_advice(tiny, trainer_in, said, clock, monkeypatch):

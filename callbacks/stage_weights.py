@@ -1,0 +1,83 @@
+"""Weights at the boundary of two stages, the same on all processes."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+
+def take_weights(trainer: Trainer, pl_module: LightningModule, path: str, epoch: int | None, source: str) -> None:
+    """Load a stage's best weights and buffers on the first process and give them to all others.
+
+    Every process must call this.
+
+    Args:
+        trainer: the trainer.
+        pl_module: the task; it must have exactly the tensors of the checkpoint.
+        path: the checkpoint.
+        epoch: the epoch that it must be of.
+        source: the stage's name, for messages.
+
+    Raises:
+        ValueError: the checkpoint is not there, of another epoch, or does not fit; on all processes.
+    """
+    message, error = "", ""
+    if trainer.is_global_zero:
+        try:
+            message = _load(pl_module, path, epoch)
+        except ValueError as reason:
+            error = str(reason)
+    error = trainer.strategy.broadcast(error)
+    if error:
+        raise ValueError(f"weights of stage {source!r}: {error}")
+    rank_zero_info(f"weights of stage {source!r}: {message}")
+    same_on_all(itertools.chain(pl_module.parameters(), pl_module.buffers()))
+
+
+def _load(pl_module: LightningModule, path: str, epoch: int | None) -> str:
+    if not path or not Path(path).is_file():
+        raise ValueError(
+            f"there is no checkpoint {path or 'of its best epoch'}; it has to be where the run wrote it, or in the "
+            "folder of the checkpoint callback under the same name"
+        )
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if epoch is not None and checkpoint["epoch"] != epoch:
+        raise ValueError(
+            f"{path} is of epoch {checkpoint['epoch']}, the best epoch was {epoch}: a later run has written over it; "
+            "resume from that run's last checkpoint"
+        )
+    pl_module.on_load_checkpoint(checkpoint)
+    given: Mapping[str, Tensor] = checkpoint["state_dict"]
+    wanted = pl_module.state_dict()
+    shared = given.keys() & wanted.keys()
+    misshapen = sorted(name for name in shared if given[name].shape != wanted[name].shape)
+    missing, unexpected = sorted(wanted.keys() - shared), sorted(given.keys() - shared)
+    counts = (
+        f"{len(shared) - len(misshapen)} of {len(wanted)} tensors match, {len(missing)} missing, "
+        f"{len(unexpected)} unexpected, {len(misshapen)} of another shape"
+    )
+    if missing or unexpected or misshapen or not wanted:
+        names = ", ".join([*missing, *unexpected, *misshapen][:5])
+        raise ValueError(f"{path} does not fit the model: {counts} ({names}, ...)")
+    pl_module.load_state_dict(given, strict=True)
+    return f"epoch {checkpoint['epoch']}, {counts}"
+
+
+def same_on_all(tensors: Iterable[Tensor]) -> None:
+    """Give the first process's values to all others; every process must call this.
+
+    Args:
+        tensors: the same ones in the same order on every process, on a device of the process group.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    with torch.no_grad():
+        for tensor in tensors:
+            sent = tensor.detach().contiguous()  # channels_last tensors cannot be sent as they are
+            distributed.broadcast(sent, src=0)
+            tensor.copy_(sent)

@@ -1,0 +1,152 @@
+import copy
+
+import pytest
+from pytorch_lightning import Trainer
+from torch.utils.data import DataLoader, IterableDataset
+
+from callbacks import ReloadOnPlateau, Stage, StagedTraining
+from gaze_lightning.tasks import GGCAM
+from tests.staged_task import Plain, Tiny, TinyData, checkpoint, equal, fixed_data, run, task
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([Stage("one", freeze=["bodi"])], r"stage 'one': nothing is called 'bodi'; there are body.*head"),
+        ([Stage("one", 2), Stage("two", train=["x.*"])], r"stage 'two': nothing is called 'x.\*'"),
+        ([Stage("one", freeze=["body", "head"])], "stage 'one': nothing trains"),
+        ([Stage("one", train=["idle"])], "stage 'one': nothing trains"),
+        ([Stage("one", train=["head"], freeze=["head.*"])], "stage 'one': nothing trains"),
+        (
+            [Stage("one", 3), Stage("two", monitor="val/x", mode="min")],
+            "'two': monitor 'val/x' is not logged.*val/a, v",
+        ),
+        ([Stage("one", monitor="val/a")], "stage 'one': monitor 'val/a' needs mode"),
+        ([Stage("one", 2), Stage("two", init_from="none")], "'two': init_from is 'none'.*there are one"),
+        ([Stage("one", 2, init_from="two"), Stage("two", 2)], "'one': init_from is 'two'.*there are none"),
+        ([Stage("one", init_from="one")], "'one': init_from is 'one'"),
+        ([Stage("one", 0), Stage("two", init_from="one")], "'two': init_from is 'one'.*there are none"),
+        ([Stage("one", 2, select=False), Stage("two", init_from="one")], "'two': init_from is 'one'"),
+        ([Stage("one", 2), Stage("one", 2)], "each once"),
+        ([Stage("a/b")], "file names"),
+        ([Stage("one", warmup=1.0, lr=1)], "'one': warmup is 1.0"),
+        ([Stage("one", patience=0)], "'one': patience is 0"),
+        ([Stage("one", lr=0.0)], "'one': lr is 0.0"),
+        ([Stage("one", schedule="cosine")], "'one': schedule and warmup .* name an lr"),
+        ([Stage("one", warmup=0.1)], "'one': schedule and warmup .* name an lr"),
+        ([Stage("one", batch_size=4)], "'one': data given as loaders cannot change"),
+        ([Stage("one", image_size=(8, 8))], "'one': data given as loaders cannot change"),
+        ([Stage("one", image_scale=0.5)], "'one': image_scale is 0.5"),
+        ([Stage("one", loss_terms=["a", "c"], train=["head"])], "'one': .*choose"),
+    ],
+)
+def test_a_plan_that_cannot_work_stops_before_the_first_step(tmp_path, stages, message):
+    class Choosy(Tiny):
+        _active = frozenset({"a", "b"})
+
+        @property
+        def active_loss_terms(self):
+            return self._active
+
+        @active_loss_terms.setter
+        def active_loss_terms(self, terms):
+            if terms - {"a", "b"}:
+                raise ValueError("choose among a, b")
+            self._active = terms
+
+    model = task(Choosy, scores=[1] * 4)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, stages, model, callbacks=[checkpoint(tmp_path)], num_sanity_val_steps=0)
+    assert equal(before, model.state_dict())
+
+
+def test_terms_are_refused_for_a_task_that_has_none(tmp_path):
+    with pytest.raises(ValueError, match="stage 'one': the loss of Plain has no terms"):
+        run(tmp_path, [Stage("one", loss_terms=["a"])], task(Plain))
+
+
+def test_an_unknown_term_of_a_real_task_is_refused(tmp_path):
+    model = GGCAM(["x", "y"], backbone="test_resnet")
+    with pytest.raises(ValueError, match=r"stage 'two': .*choose at least one of classification, gaze"):
+        run(tmp_path, [Stage("one", 3, loss_terms=["gaze"]), Stage("two", loss_terms=["c"])], model)
+
+
+def test_a_monitor_of_a_task_that_cannot_tell_is_checked_after_the_first_look_at_validation(tmp_path):
+    stages = [Stage("one", 3), Stage("two", monitor="val/x", mode="min")]
+    model = task(Plain)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="stage 'two': monitor 'val/x' is not logged; there are val/a, val/b"):
+        run(tmp_path, stages, model)
+    assert equal(before, model.state_dict())
+
+
+def test_without_that_look_the_first_validation_tells(tmp_path):
+    with pytest.raises(ValueError, match=r"stage 'one': monitor 'val/x' is not logged; there are .*val/a, val/b"):
+        run(tmp_path, [Stage("one", monitor="val/x", mode="min")], task(Plain), num_sanity_val_steps=0)
+
+
+def test_the_monitor_of_the_checkpoint_counts_as_that_of_a_selecting_stage(tmp_path):
+    stages = [Stage("one", 2, select=False), Stage("two")]
+    with pytest.raises(ValueError, match="stage 'two': monitor 'val/score' is not logged"):
+        run(tmp_path, stages, task(), callbacks=[checkpoint(tmp_path)])
+
+
+def test_init_from_needs_something_that_keeps_the_best_epoch(tmp_path):
+    with pytest.raises(ValueError, match="'two': init_from needs a StagedCheckpoint"):
+        run(tmp_path, [Stage("one", 2), Stage("two", init_from="one")])
+
+
+@pytest.mark.parametrize("options", [{"limit_val_batches": 0}, {"check_val_every_n_epoch": 3}])
+def test_init_from_a_stage_that_is_never_validated_is_refused(tmp_path, options):
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    with pytest.raises(ValueError, match="'two': init_from 'one': no validation runs in its 2 epochs"):
+        run(tmp_path, [Stage("one", 2), Stage("two", init_from="one")], callbacks=[kept], **options)
+
+
+def test_patience_needs_a_monitor(tmp_path):
+    with pytest.raises(ValueError, match="'one': patience needs a monitor"):
+        run(tmp_path, [Stage("one", patience=2)])
+
+
+@pytest.mark.parametrize("stage", [Stage("one", lr=0.1), Stage("one", batch_size=4)])
+def test_a_schedule_of_the_task_excludes_lr_and_batch_size(tmp_path, stage):
+    with pytest.raises(ValueError, match=r"stage 'one': .*set the task's schedule to constant"):
+        run(tmp_path, [stage], task(schedule=True), data=TinyData())
+
+
+def test_a_schedule_of_a_stage_excludes_the_plateau_rule(tmp_path):
+    with pytest.raises(ValueError, match="'one': its schedule and ReloadOnPlateau"):
+        run(tmp_path, [Stage("one", lr=0.1, schedule="cosine")], callbacks=[ReloadOnPlateau("val/a", "min")])
+
+
+def test_sizes_that_the_data_refuse_are_reported_with_the_stage(tmp_path):
+    with pytest.raises(ValueError, match="stage 'two': batch_size must be positive"):
+        run(tmp_path, [Stage("one", 2), Stage("two", batch_size=0)], data=TinyData())
+
+
+def test_a_schedule_over_loaders_without_a_length_is_refused(tmp_path):
+    model, staged = task(), StagedTraining([Stage("one", lr=0.1, schedule="cosine")])
+    endless = DataLoader(Endless(), batch_size=None)
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[staged],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises(ValueError, match="stage 'one': a schedule needs to know the steps"):
+        trainer.fit(model, endless, fixed_data())
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(fixed_data())
+
+
+def test_a_size_is_no_other_field():
+    with pytest.raises(ValueError, match="size of stage 'one': freeze is no size; choose among epochs, lr"):
+        StagedTraining([Stage("one")], {"one": {"freeze": ["body"]}})
