@@ -64,8 +64,8 @@ def resolve(names: Sequence[str]) -> Layers:
     A value is the path of a file, the name of an experiment (``ggcam_resnet50``), or a layer (``data/reflacx``,
     ``trainer/gpu``, ``logger/wandb``, ``setting/paper``). An experiment brings its layers along: ``_base/common``, then
     data, trainer, logger, the experiment itself (what it is), the setting (how large) and what the setting changes for
-    this task, these data, this task on these data and this experiment (``setting/<setting>/`` followed by ``<task>``,
-    ``<data>``, ``<data>.<task>``, ``<experiment>``). Files come last, in the order given. Without a choice the data are
+    this task, this experiment, these data and this task on these data (``setting/<setting>/`` followed by ``<task>``,
+    ``<experiment>``, ``<data>``, ``<data>.<task>``). Files come last, in the order given. Without a choice the data are
     the phantom and the setting is ``paper`` for the papers' sources (`PAPER_DATA`) and ``demo`` for the phantom and
     one's own films.
 
@@ -108,7 +108,7 @@ def resolve(names: Sequence[str]) -> Layers:
     stack += [ROOT / f"{experiment}.yaml", _layer("setting", choice["setting"])]
     task, data = task_of(experiment), choice["data"]
     special = [
-        ROOT / "setting" / choice["setting"] / f"{name}.yaml" for name in (task, data, f"{data}.{task}", experiment)
+        ROOT / "setting" / choice["setting"] / f"{name}.yaml" for name in (task, experiment, data, f"{data}.{task}")
     ]
     stack += [path for path in special if path.is_file()]
     return Layers(experiment, choice, (*stack, *files))

@@ -1,5 +1,7 @@
+import hashlib
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -208,6 +210,26 @@ def test_supcon_is_that_of_the_formula(temperature, pairs):
     assert value.item() == pytest.approx(literal_supcon(random(9, 4), pairs, temperature), rel=1e-10)
 
 
+@pytest.mark.parametrize("samples", [2, 5, 9])
+def test_supcon_of_a_single_class_is_that_of_the_formula_and_at_least_the_logarithm_of_the_others(samples):
+    pairs, floor = label_pairs(torch.zeros(samples, dtype=torch.int64), "single"), math.log(samples - 1)
+    embedding = random(samples, 4)
+    value, gradient = value_and_gradient(lambda f: SupConLoss()(f, pairs), embedding)
+    assert value.item() == pytest.approx(literal_supcon(embedding, pairs, 0.1), rel=1e-10, abs=1e-12)
+    assert value >= floor
+    assert gradient.isfinite().all()
+    assert (gradient.abs().max() > 1e-3) == (samples > 2)
+    alike, still = value_and_gradient(lambda f: SupConLoss()(f, pairs), torch.ones(samples, 4).double())
+    assert alike.item() == pytest.approx(floor, abs=1e-12)
+    assert still.abs().max() < 1e-10
+
+
+def test_one_sample_of_another_class_hardly_moves_supcon_s_floor():
+    embedding = F.one_hot(torch.tensor([0] * 8 + [1])).double()
+    value = SupConLoss(0.1)(embedding, label_pairs(torch.tensor([0] * 8 + [1]), "single"))
+    assert value.item() == pytest.approx(math.log(7), abs=1e-4)
+
+
 def test_supcon_is_the_mean_cross_entropy_of_picking_a_positive_among_the_others():
     embedding = random(9, 6, seed=4)
     z = F.normalize(embedding)
@@ -274,6 +296,9 @@ def test_labels_of_another_kind_are_refused(label, label_type, message):
         (lambda: TripletLoss()(torch.zeros(8, 2), PAIRS), "pairs"),
         (lambda: SupConLoss()(torch.zeros(9, 2, 3, 4), PAIRS), "pool"),
         (lambda: EmbeddingLoss(TripletLoss(), "single").update(torch.zeros(3, 2), LABEL), "9 labels"),
+        (lambda: EmbeddingLoss(TripletLoss(), "single").update(torch.zeros(9, 2), LABEL, ["a"]), "1 keys"),
+        (lambda: EmbeddingLoss(TripletLoss(), "single", most_samples=1), "most_samples"),
+        (lambda: EmbeddingLoss(TripletLoss(), "single", most_rows=0), "most_rows"),
     ],
 )
 def test_impossible_settings_and_shapes_are_refused(make, message):
@@ -290,6 +315,110 @@ def test_the_metric_is_the_loss_of_all_samples_however_they_were_cut(shape):
             metric.update(part, label)
         assert metric.compute().item() == pytest.approx(expected.item(), rel=1e-10)
     assert not metric.state_dict()
+
+
+MANY = torch.arange(200) % 3
+KEYS = [f"reading-{i}" for i in range(200)]
+
+
+def keyed(order, cut, most_samples=20, embedding=None):
+    """The metric of samples in this order and in parts of this size."""
+    embedding = random(200, 5) if embedding is None else embedding
+    metric = EmbeddingLoss(TripletLoss(), "single", most_samples=most_samples)
+    for part in torch.as_tensor(order).split(cut):
+        metric.update(embedding[part], MANY[part], [KEYS[i] for i in part])
+    return metric
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(range(200)), st.integers(1, 200))
+def test_with_keys_a_fixed_choice_of_samples_is_compared_whatever_their_order_and_cut(order, cut):
+    smallest = sorted(range(200), key=lambda i: hashed(KEYS[i]))[:20]
+    expected = literal_triplets(random(200, 5)[smallest], label_pairs(MANY[smallest], "single"), 1.0, "mean")
+    value = keyed(order, cut).compute()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-10)
+    assert value.item() == keyed(range(200), 7).compute().item()
+
+
+def hashed(key):
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def test_the_choice_is_the_same_in_every_process():
+    """Values of ``b2sum -l 64``, not of this process."""
+    assert {key: hashed(key) for key in ("reading-1", "Füße")} == {
+        "reading-1": 3616756734904810611,
+        "Füße": -8110453489790533873,
+    }
+    metric = EmbeddingLoss(TripletLoss(), "single")
+    metric.update(random(2, 3), torch.arange(2), ["reading-1", "Füße"])
+    assert metric.key[0].tolist() == [3616756734904810611, -8110453489790533873]
+
+
+def test_keys_that_are_few_enough_change_nothing_and_repeated_ones_count_once():
+    plain = EmbeddingLoss(TripletLoss(), "single")
+    plain.update(random(200, 5), MANY)
+    assert keyed(range(200), 50, most_samples=200).compute().item() == pytest.approx(plain.compute().item(), rel=1e-10)
+    repeated = keyed([*range(200), 0, 1, 2], 50, most_samples=200)
+    assert repeated.compute().item() == keyed(range(200), 50, most_samples=200).compute().item()
+
+
+def test_samples_that_can_no_longer_be_chosen_are_forgotten():
+    metric, most = EmbeddingLoss(TripletLoss(), "single", most_samples=20), 0
+    for i in range(300):
+        metric.update(torch.ones(4, 3), torch.arange(4), [f"{i}-{j}" for j in range(4)])
+        most = max(most, sum(map(len, metric.embedding)))
+        assert len(metric.embedding) < 12
+    assert most <= 2 * 20 + 8
+
+
+def test_two_ranks_choose_what_one_chooses():
+    one = keyed(range(200), 16)
+    first, second = keyed(range(0, 200, 2), 16), keyed(range(1, 200, 2), 16)
+    first.merge_state(second)
+    assert first.compute().item() == one.compute().item()
+
+
+def test_keys_in_some_calls_only_are_refused():
+    for first, then in ((None, KEYS[:9]), (KEYS[:9], None)):
+        metric = EmbeddingLoss(TripletLoss(), "single")
+        metric.update(random(9, 3), LABEL, first)
+        with pytest.raises(ValueError, match="keys came with some samples only"):
+            metric.update(random(9, 3), LABEL, then)
+
+
+def test_of_many_rows_a_fixed_choice_is_compared_and_kept(monkeypatch):
+    embedding = random(9, 20, 3, 4)
+    rows = embedding.flatten(1, 2)
+    values = []
+    for most_rows, cells, compared in ((60, 2**24, 60), (7, 2**24, 7), (7, 5 * 81, 5), (7, 1, 1)):
+        monkeypatch.setattr("gaze_lightning.metrics.embedding_loss._CELLS", cells)
+        for cut in (9, 2):
+            metric = EmbeddingLoss(TripletLoss(reduction="sum"), "single", most_rows=most_rows)
+            for part, label in zip(embedding.split(cut), LABEL.split(cut), strict=True):
+                metric.update(part, label)
+            assert metric.embedding[0].shape[1:] == (most_rows, 1, 4)
+            values.append(metric.compute().item())
+        chosen = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:compared]
+        expected = literal_triplets(rows[:, chosen, None], PAIRS, 1.0, "sum")
+        assert values[-2:] == pytest.approx([expected.item()] * 2, rel=1e-10)
+    assert values[0] == pytest.approx(literal_triplets(embedding, PAIRS, 1.0, "sum").item(), rel=1e-10)
+
+
+def test_choosing_rows_draws_no_random_number_of_the_run():
+    state = torch.get_rng_state()
+    EmbeddingLoss(TripletLoss(), "single").update(random(9, 20, 3, 4), LABEL)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_many_samples_take_seconds_and_little_memory():
+    metric = EmbeddingLoss(TripletLoss(), "single")
+    start = time.perf_counter()
+    for i in range(300):
+        metric.update(torch.rand(100, 192), torch.arange(100) % 3, [f"{i}-{j}" for j in range(100)])
+    assert metric.compute() > 0
+    assert time.perf_counter() - start < 5
+    assert sum(part.nbytes for part in metric.embedding) < 1200 * 192 * 4
 
 
 @pytest.mark.parametrize("loss", [TripletLoss(), SupConLoss()])

@@ -1,12 +1,14 @@
 """Every experiment file, through the command line."""
 
+import json
 import logging
 
 import pytest
 import torch
+import yaml
 
 from gaze_lightning.cli import GazeCLI
-from gaze_lightning.layers import available, resolve, task_of
+from gaze_lightning.layers import ROOT, available, resolve, task_of
 from gaze_lightning.main import main
 
 
@@ -20,6 +22,10 @@ class BuiltOnly(GazeCLI):
 @pytest.mark.parametrize("name", available())
 def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments, tmp_path, caplog):
     caplog.set_level(logging.INFO)
+    stages = (yaml.safe_load((ROOT / f"{name}.yaml").read_text()).get("staged_training") or {}).get("stages") or []
+    names = [stage["name"] for stage in stages]
+    staged = "Cooperative" in task_of(name) and names  # the stages say how long, and start from each other's best epoch
+    sizes = ", ".join(f"{stage}: {{epochs: 1, lr: 0.001, image_scale: 0.5}}" for stage in names)
     main(
         [
             "train",
@@ -28,7 +34,7 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
             f"--data.init_args.cache_dir={tmp_path / 'cache'}",
             "--data.init_args.batch_size=4",
             "--trainer.limit_train_batches=1",
-            "--trainer.max_epochs=3",
+            f"--staged_training.sizes={{{sizes}}}" if staged else "--trainer.max_epochs=3",
             "--trainer.accelerator=cpu",
             "--trainer.enable_progress_bar=false",
             f"--runs={tmp_path}",
@@ -37,6 +43,13 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
     (run,) = (tmp_path / name).iterdir()
     assert (run / "results.json").is_file()
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    results = json.loads((run / "results.json").read_text())
+    assert results["n"] == 20
+    if staged:
+        assert [stage["stage"] for stage in json.loads((run / "stages.json").read_text())] == names
+        assert {f"best-{stage}.ckpt" for stage in names[:-1]} <= {path.name for path in (run / "checkpoints").iterdir()}
+    if task_of(name) in ("Cooperative", "MultiTaskUNet"):
+        assert {"saliency_cc", "saliency_nss_vs_mean_map"} <= set(results["metrics"])
     if "ggcam" in name:  # the gaze stage is one of the three epochs, and selection begins after it
         assert "stage 1/2 gaze: epochs 0-0, loss: gaze" in caplog.text
         assert best["epoch"] >= 1
@@ -68,12 +81,14 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     assert cli.model.hparams["divide_by_max"]
 
 
-def test_mimic_cxr_has_a_setting_for_its_number_of_films(tmp_path):
-    files = resolve(["baseline_resnet50", "data/mimic_cxr"]).files
+@pytest.mark.parametrize("name", [name for name in available() if task_of(name) in ("Classifier", "GGCAM")])
+def test_mimic_cxr_has_a_setting_for_its_number_of_films(name, tmp_path):
+    files = resolve([name, "data/mimic_cxr"]).files
     arguments = [argument for file in files for argument in ("--config", str(file))]
     cli = BuiltOnly(
         ["fit", *arguments, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"]
     )
     assert cli.datamodule.image_size == (224, 224)
     assert cli.trainer.max_epochs == 20
+    assert cli.model.hparams["lr"] == 1e-4
     assert not any(type(callback).__name__ == "ReloadOnPlateau" for callback in cli.trainer.callbacks)

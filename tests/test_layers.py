@@ -28,14 +28,14 @@ def test_real_data_default_to_the_paper_setting_and_the_phantom_to_the_demo():
     assert resolve(["ggcam_resnet50", "data/reflacx", "setting/demo"]).choice["setting"] == "demo"
 
 
-def test_what_a_setting_changes_for_task_data_and_experiment_comes_after_it_from_general_to_special():
+def test_what_a_setting_changes_for_task_experiment_and_data_comes_after_it_from_general_to_special():
     files = _names(resolve(["ggcam_efficientnetv2_s", "setting/paper", "data/mimic_cxr"]).files)
     assert [file.removeprefix("setting/paper") for file in files[-5:]] == [
         "",
         "/GGCAM",
+        "/ggcam_efficientnetv2_s",
         "/mimic_cxr",
         "/mimic_cxr.GGCAM",
-        "/ggcam_efficientnetv2_s",
     ]
 
 

@@ -34,6 +34,13 @@ class SaliencyOfBatch(SaliencyReport):
         super().update(saliency, dict(zip(self.keys, entries, strict=True)))
 
 
+class Names(list):
+    """Keys of samples, cut like a tensor."""
+
+    def split(self, size):
+        return [self[i : i + size] for i in range(0, len(self), size)]
+
+
 def samples():
     g = torch.Generator().manual_seed(0)
     pred, target = torch.rand(N, 6, 7, generator=g), torch.rand(N, 6, 7, generator=g)
@@ -69,6 +76,10 @@ def samples():
         "report_multi": (ClassificationReport(["a", "b", "c"], "multi"), (probability, known)),
         "triplet": (EmbeddingLoss(TripletLoss(), "single"), (pred.flatten(1), label)),
         "triplet_per_row": (EmbeddingLoss(TripletLoss(), "multi"), (pred[:, None], known)),
+        "triplet_keyed": (
+            EmbeddingLoss(TripletLoss(), "single", 16),
+            (pred.flatten(1), label, Names(map(str, range(N)))),
+        ),
         "supcon": (EmbeddingLoss(SupConLoss(), "multi"), (pred.flatten(1), known)),
     }
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score, roc_auc_score
 
 from gaze_lightning.evaluation import (
+    Reference,
     Results,
     SampleOutputs,
     SampleRow,
@@ -123,8 +124,8 @@ def test_means_count_defined_samples_and_stand_beside_their_chance():
     assert "pointing_lesion_chance" not in results.metrics
 
 
-def test_intervals_resample_patients_not_films():
-    """Films of one patient that say the same add nothing: the interval of the patients alone must come out."""
+def test_intervals_resample_patients_not_readings():
+    """Readings of one patient that say the same add nothing: the interval of the patients alone must come out."""
     once = outputs(n=40, per_patient=1)
     four = np.repeat(np.arange(40), 4)
     copies = SampleOutputs(
@@ -186,7 +187,7 @@ def test_f1_of_multi_labels_is_that_of_known_entries_and_its_chance_that_of_each
     assert math.isnan(dead["f1_macro"].chance)
 
 
-def test_agreement_with_gaze_stands_beside_its_references_on_the_same_films():
+def test_agreement_with_gaze_stands_beside_its_references_on_the_same_readings():
     given = with_gaze(outputs())
     metrics = compute_results(given, NAMES, "single", n_boot=20).metrics
     assert not any(name.startswith(("mean_map", "centre", "readers")) for name in metrics)
@@ -242,7 +243,7 @@ def test_data_without_labels_have_gaze_results_and_no_classification(tmp_path):
     assert (results.n, results.n_subjects, results.class_names) == (60, 30, ())
     assert all(name.startswith(("saliency_", "gaze_")) for name in results.metrics)
     printed = table(results)
-    assert "60 films of 30 patients" in printed
+    assert "60 readings of 30 patients" in printed
     assert "Classification" not in printed
     assert "AUROC" not in printed
     results.save(tmp_path / "results.json")
@@ -415,8 +416,39 @@ def test_references_are_columns_and_the_difference_has_its_direction(width):
             assert beside.endswith(f" {difference.n}")
     text = " ".join(printed.split())
     assert "below zero where ↓ stands" in text
-    assert "other readers: 15 of 55 films; the model on these: CC 0." in text
-    assert "mean map: 45 of 55 films; the model on these: NSS 0." in text
+    assert "other readers: 15 of 55 readings; the model on these: CC 0." in text
+    assert "mean map: 45 of 55 readings; the model on these: NSS 0." in text
+
+
+def test_other_readers_are_not_sold_as_a_ceiling():
+    text = " ".join(table(compute_results(with_gaze(outputs()), NAMES, "single", n_boot=20)).split())
+    assert (
+        "other readers: the other readings of the same film, no ceiling where they are few, least of all for KL" in text
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_value_that_no_sample_has_is_a_dash_beside_the_others_references(width):
+    given = with_gaze(outputs())
+    given.values["saliency_nss"][:] = np.nan  # the model's: no fixations, say, but a map
+    given.values["mean_map_sim"][:] = np.nan  # the reference's: the difference alone has no sample
+    results = compute_results(given, NAMES, "single", n_boot=20)
+    stale = replace(results.metrics["saliency_nss"], references={"centre": Reference(math.nan, 0, math.nan)})
+    for shown in (results, replace(results, metrics=results.metrics | {"saliency_nss": stale})):
+        printed = table(shown, width)
+        assert "nan" not in printed
+        assert all(len(line) <= width for line in printed.splitlines())
+        rows = printed[printed.index("Gaze: predicted map") : printed.index("Gaze: true class")].splitlines()
+        nss = next(line.split() for line in rows if line.startswith("NSS"))
+        assert nss[:4] == ["NSS", "-", "↑", "-"]
+        assert nss[-1] == "0"
+        sim = next(i for i, line in enumerate(rows) if line.startswith("SIM"))
+        assert f"{shown.metrics['saliency_sim'].value:.3f} ↑" in rows[sim]
+        assert rows[sim].split()[-1] == "55"
+        assert "- ↑" in (rows[sim] if width == 100 else rows[sim + 1])
+        text = " ".join(printed.split())
+        assert "NSS, predicted gaze: no sample has this value." in text
+        assert "SIM, predicted gaze minus mean map" in text
 
 
 def test_large_numbers_are_never_cut():

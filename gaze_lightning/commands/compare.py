@@ -38,5 +38,5 @@ def compare(args: list[str]) -> None:
         parser.error(str(error))
     first = next(iter(arms.values()))[0]
     console = Console()
-    console.print(f"{first.n} films of {first.n_subjects} patients. {first.data}")
+    console.print(f"{first.n} readings of {first.n_subjects} patients. {first.data}")
     console.print(table)

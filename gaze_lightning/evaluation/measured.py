@@ -15,12 +15,12 @@ UNDEFINED = Interval(math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Reference:
-    """What something else than the model gets on the films of a row.
+    """What something else than the model gets on the readings of a row.
 
     Attributes:
-        value: mean over the films where both the model's value and this one are defined.
+        value: mean over the readings where both the model's value and this one are defined.
         n: their number.
-        own: the model's mean over these films.
+        own: the model's mean over these readings.
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""Agreement with gaze beside what needs no model and beside the ceiling."""
+"""Agreement with gaze beside what needs no model and beside other readers."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _HEADS = {"mean_map": "mean\nmap", "centre": "centre", "readers": "other\nreader
 _MEANINGS = {
     "mean_map": "mean map: the mean of the training readings' maps",
     "centre": "centre: a Gaussian in the middle of the film",
-    "readers": "other readers: the other readings of the same film, the ceiling",
+    "readers": "other readers: the other readings of the same film, no ceiling where they are few, least of all for KL",
 }
 
 
@@ -31,7 +31,7 @@ def reference_table(results: Results, title: str, names: Sequence[str], wide: bo
 
     Returns:
         A table for rich's console: value, interval, the references that exist, difference, n. Below it, where a
-        reference exists for fewer films than the value, what the value is on those.
+        reference exists for fewer readings than the value, what the value is on those.
     """
     rows = [name for name in names if not name.endswith(DIFFERENCE)]
     columns = [key for key in _HEADS if any(key in results.metrics[name].references for name in rows)]
@@ -84,8 +84,8 @@ def reference_notes(results: Results, names: Sequence[str]) -> list[str]:
     notes = [f"{'; '.join(_MEANINGS[key] for key in present)}."]
     if len(rows) < len(names):
         notes.append(
-            "minus mean map: the value minus that of the mean map, film by film, with its interval over patients; the"
-            " model beats the mean map above zero where ↑ stands, below zero where ↓ stands."
+            "minus mean map: the value minus that of the mean map, reading by reading, with its interval over patients;"
+            " the model beats the mean map above zero where ↑ stands, below zero where ↓ stands."
         )
     return notes
 
@@ -101,7 +101,7 @@ def _fewer(results: Results, rows: Sequence[str], columns: Sequence[str]) -> lis
             own = ", ".join(
                 f"{readable_name(name, section=True)} {_number(other.own)}" for name, other in fewer.items()
             )
-            lines.append(f"{head}: {' or '.join(counts)} films; the model on these: {own}")
+            lines.append(f"{head}: {' or '.join(counts)} readings; the model on these: {own}")
     return lines
 
 

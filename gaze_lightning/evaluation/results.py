@@ -16,7 +16,7 @@ from gaze_lightning.evaluation.outputs import SampleOutputs
 from gaze_lightning.metrics.saliency_agreement import AGREEMENT_VALUES, REFERENCES
 
 DIFFERENCE = "_vs_mean_map"
-"""Ends the names of paired differences: a model's value minus that of the mean training map, film by film."""
+"""Ends the names of paired differences: a model's value minus that of the mean training map, reading by reading."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def compute_results(
     Args:
         outputs: samples, each once. A value called ``<name>_chance`` becomes the chance rate of ``<name>``. Values of
             :func:`gaze_lightning.metrics.gaze_references` become the references of ``saliency_*`` and ``gaze_*``; of
-            the mean map's, the paired difference is measured as well: over the films where both are defined.
+            the mean map's, the paired difference is measured as well: over the readings where both are defined.
         class_names: ``K`` names; without any, the outputs have no probabilities and need no labels.
         label_type: what ``outputs.label`` holds.
         data: one line that says what the samples are.

@@ -42,7 +42,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
     }
     plain = {title: names for title, names in filled.items() if title not in compared}
     console.print()
-    console.print(Text.assemble(("Test results", "bold"), f"   {results.n} films of {results.n_subjects} patients"))
+    console.print(Text.assemble(("Test results", "bold"), f"   {results.n} readings of {results.n_subjects} patients"))
     if results.data:
         console.print(Text(results.data, style="yellow"))
     console.print()
@@ -93,7 +93,7 @@ def _section(name: str) -> str:
 
 
 def _notes(results: Results, silent: list[str], compared: list[str]) -> list[str]:
-    notes = [f"Intervals: {results.n_boot} resamples of patients. n: films that count; k/n: k positive."]
+    notes = [f"Intervals: {results.n_boot} resamples of patients. n: readings that count; k/n: k positive."]
     notes += reference_notes(results, compared) if compared else []
     undefined: dict[str, list[str]] = {}
     for name, measured in results.metrics.items():

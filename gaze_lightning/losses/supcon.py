@@ -19,6 +19,12 @@ class SupConLoss(nn.Module):
     ``P(i)`` are skipped. An embedding of length zero stays zero. Computed in float32 also under autocast; float64 stays
     float64.
 
+    An anchor with ``n = |P(i)|`` costs at least ``ln n``, reached where no other label is near and all of ``P(i)`` are
+    equally near. So a batch of ``B`` samples of one class is not 0, as the triplet loss is, but at least ``ln(B - 1)``,
+    with a finite gradient that makes its similarities equal. The project's specification says 0 for it. The formula is
+    followed: one sample of another class leaves the floor near ``ln(B - 2)``, and a special case would be a jump. Only
+    without any positive pair is the loss 0.
+
     Args:
         temperature: ``T``, positive; no published value for chest films with gaze.
 

@@ -14,7 +14,7 @@ SALIENCY_VALUES = tuple(f"saliency_{name}" for name in AGREEMENT_VALUES)
 """Names of the values that ``saliency_agreement`` returns."""
 
 REFERENCES = ("mean_map", "centre", "readers")
-"""What ``gaze_references`` scores: the first two know nothing of the film, the third is the ceiling."""
+"""What ``gaze_references`` scores: the first two know nothing of the film, the third is other people."""
 
 CENTRE_SPREAD = 0.25
 """Standard deviation of the centred Gaussian as a fraction of the film's height and of its width."""
@@ -97,7 +97,9 @@ def gaze_references(batch: Batch) -> dict[str, Tensor]:
     - ``centre_*``: a Gaussian centred on the film (``film_box``; the whole image without one) with a standard deviation
       of a quarter of the film's height and width each. It goes on into the padding.
     - ``readers_*``: the mean map of the other readings of the same film (``other_saliency``): how well people predict
-      each other, the ceiling. NaN for films with one reading.
+      each other. NaN for films with one reading. Only the mean of many readers comes near a ceiling. That of one or two
+      is narrow, a broader map may score better, and KL is no ceiling at all: it charges up to 36 nats for gaze where
+      the others' map is zero.
 
     Args:
         batch: ``image`` and ``saliency``, and what ``map_agreement`` uses; a reference whose key is absent is left out.

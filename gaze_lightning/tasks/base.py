@@ -33,10 +33,12 @@ class GazeTask(LightningModule):
     Attributes:
         loss_terms: names of the terms of the loss.
         needs_classes: whether data without labels are refused.
+        has_unused_parameters: whether some parameters may get no gradient in a step; DDP must then look for them.
     """
 
     loss_terms: tuple[str, ...] = ("classification",)
     needs_classes = True
+    has_unused_parameters = False
 
     def __init__(
         self,

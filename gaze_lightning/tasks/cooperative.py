@@ -32,8 +32,8 @@ class Cooperative(MultiTask):
     is computed, so what they do not need must be frozen by the stage (or DDP would wait for its gradients).
 
     Under several processes the contrastive term sees the samples of all of them. In validation it is computed over the
-    whole part at once, so it depends on neither batches nor processes. Logs what ``MultiTask`` logs, and
-    ``train/sigma_c`` where both are trained. Without labels only ``saliency`` is left.
+    whole part at once (512 samples of a larger one, always the same), so it depends on neither batches nor processes.
+    Logs what ``MultiTask`` logs, and ``train/sigma_c`` where both are trained. Without labels only ``saliency`` is left.
 
     Args:
         class_names: names of the ``K`` classes; may be empty.
@@ -64,6 +64,7 @@ class Cooperative(MultiTask):
     """
 
     loss_terms: tuple[str, ...] = ("contrastive", "classify", "saliency", "fusion")
+    has_unused_parameters = True
 
     def __init__(
         self,
@@ -92,11 +93,11 @@ class Cooperative(MultiTask):
         warmup: float = 0.25,
     ) -> None:
         if head == "none" or not class_names:
-            self.loss_terms = ("saliency",)
+            head, self.loss_terms = "none", ("saliency",)
         if embedding == "per_row" and contrastive == "supcon":
             raise ValueError("embedding: per_row is a reading of the triplet loss; supcon needs embedding: pooled")
         super().__init__(
-            class_names=class_names,
+            class_names=[] if head == "none" else class_names,
             label_type=label_type,
             optimizer=optimizer,
             lr=lr,
@@ -105,7 +106,7 @@ class Cooperative(MultiTask):
             warmup=warmup,
         )
         self.save_hyperparameters(logger=False)  # config.yaml has them; a path among them is nobody else's business
-        self.head: ClassHead = head if class_names else "none"
+        self.head: ClassHead = head
         self.embedding = embedding
         self._pretrained = pretrained
         encoder = Backbone(backbone, in_chans, False, 32, mean, std, divide_by_max, channels_last)
@@ -156,7 +157,7 @@ class Cooperative(MultiTask):
             losses["contrastive"] = Term(loss, loss.new_tensor(float(len(label))))
         return losses | self._means(terms, batch, taps)[0]
 
-    def combine(self, losses: Mapping[str, Term]) -> Tensor:
+    def combine(self, losses: Mapping[str, Term], terms: frozenset[str]) -> Tensor:
         """The joint loss where diagnosis by fusion and gaze are trained together, else the sum."""
         rest = dict(losses)
         total: Tensor | None = None
@@ -173,7 +174,7 @@ class Cooperative(MultiTask):
         terms = self.active_loss_terms
         taps = self.model.encode(batch["image"])
         if "contrastive" in terms and self.val_contrastive is not None:
-            self.val_contrastive.update(self._embed(taps), batch["label"])
+            self.val_contrastive.update(self._embed(taps), batch["label"], batch["sample_id"])
         losses, logits, log_saliency = self._means(terms, batch, taps)
         self.note_validation(losses, batch, logits, log_saliency)
 

@@ -49,8 +49,9 @@ class MultiTask(GazeTask):
     A method says how its network predicts (``predict``), what its terms are (``term_losses``), how they are added up
     (``combine``) and what a validation batch gives (``validation_step``).
 
-    Logs ``train/loss``, ``train/<term>_loss``; in validation ``val/<term>_loss`` of the active terms, ``val/loss`` (the
-    plain sum of those, so that epochs compare whatever the trained weights are), the values of
+    Logs ``train/loss``, ``train/<term>_loss``; in validation ``val/<term>_loss`` of the active terms (NaN where no
+    sample has one), ``val/loss`` (the plain sum of the defined ones, so that epochs compare whatever the trained
+    weights are), the values of
     ``ClassificationReport`` while a class head is trained and of ``SaliencyReport`` while the decoder is in use.
 
     Args:
@@ -100,15 +101,15 @@ class MultiTask(GazeTask):
         """Losses of a training batch, one per term; only what the terms need is computed."""
 
     @abstractmethod
-    def combine(self, losses: Mapping[str, Term]) -> Tensor:
-        """Add up the losses of the active terms."""
+    def combine(self, losses: Mapping[str, Term], terms: frozenset[str]) -> Tensor:
+        """Make the loss of these terms out of what ``term_losses`` gave for them."""
 
     def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
         """Loss of a batch with these terms, a scalar with its graph."""
-        return self.combine(self.term_losses(terms, batch))
+        return self.combine(self.term_losses(terms, batch), terms)
 
     def gaze_target(self, batch: Batch, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Render the gaze as a density over the cells of a grid.
+        """Give the gaze as a density over the cells of a grid: the batch's map where it has this grid, else rendered.
 
         Args:
             batch: a batch; without fixations nobody has gaze.
@@ -121,10 +122,14 @@ class MultiTask(GazeTask):
         if "fixations" not in batch:
             nobody = torch.zeros(len(image), dtype=torch.bool, device=image.device)
             return torch.zeros(len(image), 1, *size, device=image.device), nobody
-        canvas = (int(image.shape[-2]), int(image.shape[-1]))
         mask = batch["fixation_mask"]
-        target = render_saliency_batch(batch["fixations"], mask, size, canvas=canvas, visible=batch.get("visible"))
-        return target, batch.get("has_gaze", mask.any(dim=1)) & (target.sum(dim=(1, 2, 3)) > 0)
+        has_gaze = batch.get("has_gaze", mask.any(dim=1))
+        if "saliency" in batch and batch["saliency"].shape[-2:] == size:
+            target = batch["saliency"]
+        else:
+            canvas = (int(image.shape[-2]), int(image.shape[-1]))
+            target = render_saliency_batch(batch["fixations"], mask, size, canvas=canvas, visible=batch.get("visible"))
+        return target, has_gaze & (target.sum(dim=(1, 2, 3)) > 0)
 
     def saliency_term(self, log_saliency: Tensor, batch: Batch) -> Term:
         """KL divergence of the prediction ``[B, 1, H, W]`` from the batch's gaze on the same grid."""
@@ -132,9 +137,10 @@ class MultiTask(GazeTask):
         return Term(*self.saliency_loss(log_saliency, target, has_gaze))
 
     def class_term(self, logits: Tensor, batch: Batch) -> Term:
-        """Classification loss of logits ``[B, K]``."""
+        """Classification loss of logits ``[B, K]``; samples count, of independent classes the known entries."""
         label = batch["label"]
-        return Term(self.classification_loss(logits, label), logits.new_tensor(float(len(label))))
+        n = torch.ones_like(label).sum() if self.label_type == "single" else (~label.isnan()).sum()
+        return Term(self.classification_loss(logits, label), n.float())
 
     def predict_saliency(self, batch: Batch) -> Tensor:
         """Density ``[B, 1, H, W]`` of where a radiologist looks."""
@@ -148,7 +154,7 @@ class MultiTask(GazeTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Called by Lightning."""
         losses = self.term_losses(self.active_loss_terms, batch)
-        total = self.combine(losses)
+        total = self.combine(losses, self.active_loss_terms)
         n = len(batch["image"])
         self.log("loss", total.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
         self.log("train/loss", total, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
@@ -177,7 +183,10 @@ class MultiTask(GazeTask):
     def on_validation_epoch_end(self) -> None:
         """Called by Lightning."""
         values = self.validation_losses()
-        self.log("val/loss", torch.stack(list(values.values())).sum().float(), prog_bar=True, sync_dist=True)
+        losses = torch.stack([value.float() for value in values.values()])
+        # a term that nothing in the validation part has (no gaze at all) is left out; without any the sum is NaN
+        total = losses.nansum() if not losses.isnan().all() else losses.sum()
+        self.log("val/loss", total, prog_bar=True, sync_dist=True)
         if self.val_report is not None and self.classes_in(self.active_loss_terms):
             report = self.val_report.compute()
             self.val_report.reset()

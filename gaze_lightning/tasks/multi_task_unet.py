@@ -78,14 +78,14 @@ class MultiTaskUNet(MultiTask):
         """Both losses, whatever the terms: the network has one forward pass."""
         return self._losses(self.model(batch["image"]), batch)
 
-    def combine(self, losses: Mapping[str, Term]) -> Tensor:
+    def combine(self, losses: Mapping[str, Term], terms: frozenset[str]) -> Tensor:
         """The weighted sum, or one term with the rest times zero so that every rank has the same graph."""
         saliency = losses["saliency"]
         if self.weighting is None:
             return saliency.loss
         classification = losses["classification"].loss
         joint: Tensor = self.weighting(classification, saliency.loss, (saliency.n > 0).float())
-        match sorted(self.active_loss_terms):
+        match sorted(terms):
             case ["classification"]:
                 return classification + 0.0 * joint
             case ["saliency"]:

@@ -124,7 +124,7 @@ def test_data_without_labels_are_counted_and_reported_without_classification(tin
     ]
     assert float(trainer.callback_metrics["test/saliency_kl_vs_mean_map"]) == -1
     printed = capsys.readouterr().out
-    assert "9 films of 5 patients" in printed
+    assert "9 readings of 5 patients" in printed
     assert "-1.000 ↓" in printed
     assert "AUROC" not in printed
 
