@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
@@ -29,7 +28,7 @@ from data_modules.learnable import refuse_nothing_to_learn, warn_of_unknown_clas
 from data_modules.loading import LateLoader, finish_batch, start_worker
 from data_modules.reader_policy import ReaderPolicy, mean_readers, mean_weight
 from data_modules.readings import LabelType, ReadingTable, Split
-from data_modules.references import TrainingMean, other_gaze, readings_of_films
+from data_modules.references import other_gaze, readings_of_films
 from data_modules.samplers import EvaluationSampler, TrainingSampler, even_batch_size
 from data_modules.sampling import Sampling, sampling_weights
 from data_modules.smaller import check_smaller
@@ -48,6 +47,7 @@ from data_modules.splits import (
     write_split,
 )
 from data_modules.summary import summary
+from data_modules.training_mean import MeanMap, TrainingMean, largest_padding
 from gaze_lightning.gaze import Fixations
 
 if TYPE_CHECKING:
@@ -229,6 +229,10 @@ class GazeDataModule(LightningDataModule):
             check_smaller(self.image_size, size)
         self._stage_batch_size, self._stage_image_size = batch_size, size
 
+    def with_gaze(self, part: Split) -> int:
+        """How many readings of a part have gaze; exists after `setup`."""
+        return sum(len(own) > 0 for own in self._datasets[part].gaze)
+
     def write_split(self, path: Path) -> None:
         """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
         write_split(self.readings, path)
@@ -301,7 +305,7 @@ class GazeDataModule(LightningDataModule):
         films = paths.map({path: index for index, path in enumerate(paths.drop_duplicates())}).to_numpy(dtype=np.int64)
         removed = Counter(table.excluded)
         usable = ~np.isin(films, list(self._cache.unreadable))
-        removed["films that cannot be read"] += int((~usable).sum())
+        removed["readings of films that cannot be read"] += int((~usable).sum())
         parts: Parts = np.full(len(films), "", dtype="<U8")
         if split:
             parts = self.assign_parts(table)
@@ -327,11 +331,15 @@ class GazeDataModule(LightningDataModule):
             if name == "predict" and not split:
                 chosen = usable
             rows = np.flatnonzero(chosen)
-            others = other_gaze(rows, films, readings, gaze) if readings and name in ("validate", "test") else None
+            others = other_gaze(rows, films, readings, gaze) if readings and name == "test" else None
             self._datasets[name] = self._dataset(table, rows, films, gaze, others, train=name == "train")
         trained = np.flatnonzero(usable & (parts == "train"))
         self._training_mean = TrainingMean(
-            [gaze[row] for row in trained], self._sizes(films[trained]), self._weight(), self.saliency_size
+            [gaze[row] for row in trained],
+            self._cache.sizes[films[trained]],
+            self._weight(),
+            self.saliency_size,
+            largest_padding(self._cache.sizes[films[usable & (parts == "test")]], self.image_size),
         )
         self._has_split = split
 
@@ -398,7 +406,7 @@ class GazeDataModule(LightningDataModule):
         dataset = self._datasets[part]
         rank, world = self._place()
         size = even_batch_size(len(dataset), world, self.eval_batch_size)
-        mean_map = None if part == "predict" else self._training_mean.map
+        mean_map = self._training_mean.map if part == "test" else None
         return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False, mean_map=mean_map)
 
     def _loader(
@@ -407,7 +415,7 @@ class GazeDataModule(LightningDataModule):
         sampler: DistributedSampler[Any],
         batch_size: int,
         drop_last: bool,
-        mean_map: Tensor | None = None,
+        mean_map: MeanMap | None = None,
     ) -> DataLoader[Sample]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return LateLoader(

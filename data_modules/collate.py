@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from data_modules.dataset import Sample
+from data_modules.training_mean import MeanMap
 from gaze_lightning.batch import Batch
 
 
@@ -30,18 +31,18 @@ class RawBatch(Batch, total=False):
 
     others: NotRequired[Others]
     """Where the data set knows of other readings."""
-    mean_map: NotRequired[Tensor]
-    """float32 ``[h, w]``, the training readings' mean map in fractions of the film."""
+    mean_map: NotRequired[MeanMap]
+    """The training readings' mean map in fractions of the film, in test batches."""
 
 
-def collate(samples: Sequence[Sample], mean_map: Tensor | None = None) -> RawBatch:
+def collate(samples: Sequence[Sample], mean_map: MeanMap | None = None) -> RawBatch:
     """Stack samples; pad fixations with zeros to the longest reading (at least one place).
 
     The image stays uint8 and there are no maps yet: the data module makes both on the device.
 
     Args:
         samples: with the same keys; at least one.
-        mean_map: ``[h, w]``, goes along with the batch.
+        mean_map: goes along with the batch.
     """
     fixations, mask = _points([sample["fixations"] for sample in samples])
     longest = mask.shape[1]

@@ -11,14 +11,12 @@ from data_modules.augment import Augmenter
 from data_modules.compact_texts import CompactTexts
 from data_modules.films.cache import FilmCache
 from data_modules.gaze_column import GazeColumn
-from data_modules.gaze_sources import GazeWeight
+from data_modules.gaze_sources import GazeWeight, reaches
 from data_modules.geometry import FilmFit
 from data_modules.readings import Region
 from gaze_lightning.gaze import Fixations
 
 MaskKind = Literal["lesion", "anatomy"]
-
-_REACH = 3.0  # a point further than this many sigmas outside the image is left out: it shows nothing
 
 
 class Sample(TypedDict):
@@ -132,7 +130,7 @@ class GazeDataset(Dataset[Sample]):
         if self.augmenter is not None:
             augmented = self.augmenter(image, gaze, box, epoch, index)
             image, gaze, box = augmented.image, augmented.fixations, augmented.film_box
-        gaze = gaze.select(self._reaches_image(gaze))
+        gaze = gaze.select(reaches(gaze, self.image_size))
         sample = Sample(
             image=image[None],
             sample_id=self.sample_ids[index],
@@ -154,7 +152,7 @@ class GazeDataset(Dataset[Sample]):
                 number: own.affine(fit.scale, fit.scale, fit.offset_x, fit.offset_y)
                 for number, own in self.others.get(index, {}).items()
             }
-            others = {number: own.select(self._reaches_image(own)) for number, own in others.items()}
+            others = {number: own.select(reaches(own, self.image_size)) for number, own in others.items()}
             sample["others"] = {number: self._points(own) for number, own in others.items()}
             if self.with_visible:
                 sample["others_visible"] = {number: self._visible(own) for number, own in others.items()}
@@ -168,14 +166,6 @@ class GazeDataset(Dataset[Sample]):
         whole = [0.0, 0.0, self.image_size[1], self.image_size[0]]
         shown = np.tile(whole, (len(gaze), 1)) if gaze.visible is None else gaze.visible
         return shown.astype(np.float32)
-
-    def _reaches_image(self, gaze: Fixations) -> npt.NDArray[np.bool_]:
-        height, width = self.image_size
-        reach_x, reach_y = _REACH * gaze.sigma_x, _REACH * gaze.sigma_y
-        reaches: npt.NDArray[np.bool_] = (
-            (gaze.x > -reach_x) & (gaze.x < width + reach_x) & (gaze.y > -reach_y) & (gaze.y < height + reach_y)
-        )
-        return reaches
 
     def _mask(self, index: int, regions: Sequence[Region], kind: MaskKind, fit: FilmFit) -> npt.NDArray[np.bool_]:
         """The mask of one kind, bool ``[K, H, W]``: the regions of a class united."""

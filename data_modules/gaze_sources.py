@@ -6,12 +6,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from data_modules.announced import announced
 from data_modules.errors import DataError
 from gaze_lightning.gaze import Fixations, render_saliency
 
 GazeSource = Literal["own", "shuffled", "mean"]
 GazeWeight = Literal["duration", "count", "density"]
 
+_REACH = 3.0  # a point further than this many sigmas outside the image shows nothing
 _NEGLIGIBLE = 1e-4  # cells of the mean map below this share of its maximum are left out
 
 
@@ -110,13 +112,27 @@ def mean_map(
     """
     rows, columns = grid
     total = np.zeros(grid)
-    for own, (height, width) in zip(gaze, sizes, strict=True):
-        if len(own):
-            cells = own.affine(columns / width, rows / height, 0, 0)
-            total += render_saliency(
-                cells.x, cells.y, cells.weights(weight), cells.sigma_x, cells.sigma_y, grid, visible=cells.visible
-            )
+    having = [(own, film) for own, film in zip(gaze, sizes, strict=True) if len(own)]
+    for own, (height, width) in announced(having, len(having), f"The mean map of {len(having):,} readings"):
+        cells = own.affine(columns / width, rows / height, 0, 0)
+        total += render_saliency(
+            cells.x, cells.y, cells.weights(weight), cells.sigma_x, cells.sigma_y, grid, visible=cells.visible
+        )
     return total / total.sum() if total.any() else None
+
+
+def reaches(gaze: Fixations, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Whether points take part in a map ``[n]``: inside, or less than three sigmas outside.
+
+    Args:
+        gaze: in the map's own units.
+        size: (h, w) of the map.
+    """
+    reach_x, reach_y = _REACH * gaze.sigma_x, _REACH * gaze.sigma_y
+    inside: npt.NDArray[np.bool_] = (
+        (gaze.x > -reach_x) & (gaze.x < size[1] + reach_x) & (gaze.y > -reach_y) & (gaze.y < size[0] + reach_y)
+    )
+    return inside
 
 
 def gaze_of(sample_ids: Sequence[str], fixations: Mapping[str, Fixations]) -> list[Fixations]:

@@ -1,39 +1,16 @@
 """What a predicted map is compared with in evaluation: the mean training map and the film's other readers."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data_modules.gaze_sources import GazeWeight, mean_map
+from data_modules.training_mean import MeanMap
 from gaze_lightning.gaze import Fixations, render_saliency_batch
 
 Rows = npt.NDArray[np.int64]
-
-
-class TrainingMean:
-    """The mean map of the training readings' own gaze, made when it is first asked for.
-
-    Args:
-        gaze: of the training readings, film pixels.
-        sizes: (height, width) of their films, pixels.
-        weight: what a fixation counts for.
-        grid: (h, w) of the map, cells; it covers the film, without any padding.
-    """
-
-    def __init__(
-        self, gaze: Sequence[Fixations], sizes: Sequence[tuple[int, int]], weight: GazeWeight, grid: tuple[int, int]
-    ) -> None:
-        self._arguments = (gaze, sizes, weight, grid)
-
-    @cached_property
-    def map(self) -> Tensor | None:
-        """float32 ``[h, w]``, sums to 1; None where no training reading has gaze."""
-        mean = mean_map(*self._arguments)
-        return None if mean is None else torch.from_numpy(mean).float()
 
 
 def readings_of_films(films: Rows, with_gaze: npt.NDArray[np.bool_]) -> dict[int, list[int]]:
@@ -75,23 +52,26 @@ def other_gaze(
     return {index: found for index, found in others.items() if found}
 
 
-def place_on_films(mean: Tensor, film_box: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Place a map that covers the film on films that are padded, by exact area interpolation: no mass is lost.
+def place_on_films(mean: MeanMap, film_box: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Place a map on films that are padded, by exact area interpolation, and normalise what lies on the canvas.
 
     Args:
-        mean: ``[h', w']``, in fractions of the film.
+        mean: in fractions of the film.
         film_box: ``[B, 4]``: x0, y0, x1, y1 of the films, pixels of ``canvas``.
         canvas: (H, W) of the padded image, pixels.
         size: (h, w) of the result, cells; it covers the canvas.
 
     Returns:
-        float32 ``[B, 1, h, w]`` with the sum of ``mean``, as far as the films lie on the canvas.
+        float32 ``[B, 1, h, w]``; sums to 1, all zero where nothing of the map lies on the canvas.
     """
     x0, y0, x1, y1 = film_box.double().unbind(1)
-    rows = _shares(y0 * (size[0] / canvas[0]), y1 * (size[0] / canvas[0]), mean.shape[0], size[0])
-    columns = _shares(x0 * (size[1] / canvas[1]), x1 * (size[1] / canvas[1]), mean.shape[1], size[1])
-    placed: Tensor = rows @ mean.double() @ columns.mT
-    return placed[:, None].float()
+    down, across = mean.margin_y * (y1 - y0), mean.margin_x * (x1 - x0)
+    per_row, per_column = size[0] / canvas[0], size[1] / canvas[1]
+    rows = _shares((y0 - down) * per_row, (y1 + down) * per_row, mean.values.shape[0], size[0])
+    columns = _shares((x0 - across) * per_column, (x1 + across) * per_column, mean.values.shape[1], size[1])
+    placed: Tensor = rows @ mean.values.double() @ columns.mT
+    total = placed.sum(dim=(1, 2), keepdim=True)
+    return (placed / torch.where(total > 0, total, 1.0))[:, None].float()
 
 
 def _shares(low: Tensor, high: Tensor, parts: int, cells: int) -> Tensor:

@@ -45,12 +45,13 @@ class Batch(TypedDict, total=False):
 
     mean_saliency: Tensor
     """float32 ``[B, 1, h, w]`` at ``saliency_size``, sums to 1: the mean of the training readings' maps in fractions of
-    the film, placed on this film. In validation and test only; absent if no training reading has gaze."""
+    the film, tails in the padding included, placed on this film. In test only; absent if no training reading has
+    gaze."""
 
     other_saliency: Tensor
     """float32 ``[B, 1, h, w]`` at ``saliency_size``: the mean of the maps of the film's *other* readings (leave one
-    out); sums to 1, all zero where there is none. In validation and test only; absent if no film of the data has
-    several readings with gaze."""
+    out); sums to 1, all zero where there is none. In test only; absent if no film of the data has several
+    readings with gaze."""
 
     film_box: Tensor
     """float32 ``[B, 4]``: x0, y0, x1, y1 of the film inside the padded image, network pixels."""

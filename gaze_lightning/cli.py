@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import cv2
@@ -44,6 +45,13 @@ for _name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilit
     logging.getLogger(_name).addFilter(_keep)
 # Lightning 2.6.6 calls what torch 2.14 has deprecated; nothing a user can change
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+
+
+def _leaves_parameters_unused(config: Namespace) -> bool:
+    """Whether DDP must look for parameters that get no gradient: those of frozen parts and of unused terms."""
+    if any(stage.freeze or stage.train for stage in config.staged_training.stages or ()):
+        return True
+    return bool(getattr(locate(config.model.class_path), "has_unused_parameters", False))
 
 
 class SaveResolvedConfig(SaveConfigCallback):
@@ -168,7 +176,7 @@ class GazeCLI(LightningCLI):
             config.run_dir = None  # a run of its saved configuration gets a folder of its own
         if config.trainer.accelerator == "auto" and not torch.cuda.is_available():
             config.trainer.accelerator = "cpu"  # Apple's MPS has no float64, which maps and metrics are computed in
-        if config.trainer.strategy == "ddp" and any(s.freeze or s.train for s in config.staged_training.stages or ()):
+        if config.trainer.strategy == "ddp" and _leaves_parameters_unused(config):
             # what a stage freezes gets no gradient; frozen before DDP wraps the model, ranks would drift apart (20340)
             config.trainer.strategy = "ddp_find_unused_parameters_true"
         config.trainer.default_root_dir = str(self.run_folder)

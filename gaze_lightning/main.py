@@ -78,6 +78,11 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
     try:
         checkpoint = checkpoint_of(run, *names)
     except FileNotFoundError as error:
+        if command == "resume":
+            _stop(
+                f"{run / 'checkpoints' / 'last.ckpt'} does not exist: the run ended before its first epoch was over, "
+                f"and there is nothing to go on from. Start it anew: train --config {run / 'config.yaml'}"
+            )
         _stop(str(error))
     head = ["--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
     if not any(arg.split("=")[0] == "--run_dir" for arg in args):
@@ -166,9 +171,13 @@ def main(args: Sequence[str] | None = None) -> None:
             runs, rest = _take(rest, "--run")
             if not runs:
                 _stop("which run? resume --run runs/<experiment>/<run id>")
+            if fixed := [arg for arg in rest if arg.split("=")[0] in ("--run_dir", "--ckpt", "--ckpt_path")]:
+                _stop(f"{fixed[0]} with resume: a run goes on in its own folder, from its last checkpoint")
+            run_folder = Path(runs[-1])
+            rest = _of_run(command, run_folder, [*rest, "--ckpt", "last", "--run_dir", str(run_folder)])
             from gaze_lightning.commands.run import run
 
-            run(command, _of_run(command, Path(runs[-1]), [*rest, "--ckpt", "last", "--run_dir", runs[-1]]))
+            run("train", rest, resumed=run_folder)
         case "train" | "fit" | "validate" | "test" | "predict":
             runs, rest = _take(rest, "--run")
             if runs and command in ("train", "fit"):

@@ -63,3 +63,12 @@ class FollowsStages(Protocol):
             ValueError: the sizes are not possible.
         """
         ...
+
+
+@runtime_checkable
+class CountsGaze(Protocol):
+    """A data module that knows how many of its readings have gaze."""
+
+    def with_gaze(self, part: Literal["train", "validate", "test"]) -> int:
+        """Number of readings of this part that have gaze."""
+        ...

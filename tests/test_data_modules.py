@@ -167,7 +167,7 @@ def test_unreadable_films_stop_the_run_or_are_dropped_and_counted(made_up, tmp_p
     module.prepare_data()
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         module.setup("fit")
-    assert "films that cannot be read 1" in caplog.text
+    assert "readings of films that cannot be read 1" in caplog.text
     assert "s5" not in module.readings["sample_id"].tolist()
     assert len(module.readings) == 39
 
@@ -245,7 +245,7 @@ def test_films_of_another_size_and_damaged_films_stop_eye_gaze_and_can_be_droppe
     write_image(paths[1], 50, 60)
     module.prepare_data()
     module.setup("fit")
-    assert module.excluded["readings"] == {"films that cannot be read": 1}
+    assert module.excluded["readings"] == {"readings of films that cannot be read": 1}
     assert len(module.readings) == 5
 
 

@@ -145,7 +145,6 @@ def test_a_batch_has_the_shapes_of_the_contract(module):
         "fixation_mask": (b, n),
         "visible": (b, n, 4),
         "saliency": (b, 1, 12, 10),
-        "mean_saliency": (b, 1, 12, 10),
         "film_box": (b, 4),
         "lesion_mask": (b, 2, 48, 40),
         "anatomy_mask": (b, 2, 48, 40),

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from pytorch_lightning import LightningDataModule
 from torch.nn import functional as F
 
 from gaze_lightning.losses import TripletLoss, label_pairs
@@ -316,3 +317,42 @@ def test_a_planted_spot_is_predicted_after_a_short_training(tmp_path):
     pairs = torch.stack([predicted.flatten(1), target.flatten(1)])
     agreement = [float(torch.corrcoef(pairs[:, i])[0, 1]) for i in range(16)]
     assert sum(agreement) / 16 > 0.4
+
+
+class Counting(LightningDataModule):
+    """Batches as given, with a count of what has gaze."""
+
+    def __init__(self, train, validate):
+        super().__init__()
+        self.batches = {"train": train, "validate": validate}
+
+    def train_dataloader(self):
+        return loader(self.batches["train"])
+
+    def val_dataloader(self):
+        return loader(self.batches["validate"])
+
+    def with_gaze(self, part):
+        return sum(int(batch["has_gaze"].sum()) for batch in self.batches[part])
+
+
+@pytest.mark.parametrize("make", [cooperative, mtunet])
+def test_predicting_gaze_from_data_without_any_is_refused(tmp_path, make):
+    data = Counting([make_batch(4, gaze=False)], [make_batch(4)])
+    with pytest.raises(ValueError, match="no training reading has any"):
+        trainer(tmp_path).fit(make(), datamodule=data)
+
+
+@pytest.mark.parametrize("make", [cooperative, mtunet])
+def test_what_validation_without_gaze_cannot_say_is_not_announced(tmp_path, make):
+    task = make()
+    data = Counting([make_batch(4)], [make_batch(4, gaze=False)])
+    run = trainer(tmp_path)
+    with pytest.warns(UserWarning, match="no validation reading has gaze"):
+        run.fit(task, datamodule=data)
+    announced = task.logged_values(task.active_loss_terms)
+    nan = {name for name, value in run.callback_metrics.items() if name.startswith("val/") and value.isnan()}
+    assert not announced & {name for name in nan if "saliency" in name}
+    assert "val/loss" in announced
+    assert math.isfinite(run.callback_metrics["val/loss"])
+    assert not any("saliency" in name or name == "val/loss" for name in task.logged_values(frozenset({"saliency"})))

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +13,36 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.data_errors import data_errors_end_the_command
-from gaze_lightning.metrics_file import put_together, set_aside
-from gaze_lightning.run_folder import remove_empty_run_folder
+from gaze_lightning.metrics_file import one_metrics_file
+from gaze_lightning.run_folder import checkpoint_of, remove_empty_run_folder
 
 
-def run(command: str, args: list[str], images: str | None = None) -> None:
+def run(command: str, args: list[str], images: str | None = None, resumed: Path | None = None) -> None:
     """Run one of Lightning's commands; ``train`` is ``fit`` followed by ``test`` on the best checkpoint.
-
-    ``resume`` is ``train`` that goes on where a run was interrupted, in the same folder.
 
     Args:
         command: name of the subcommand.
         args: its arguments, with experiment names already resolved to files.
         images: ``predict`` only: folder of films to predict instead of the configured data.
+        resumed: ``train`` only: folder of an interrupted run, in which it goes on from its last checkpoint.
     """
-    with data_errors_end_the_command(), _no_empty_folder():
+    with data_errors_end_the_command(), _no_empty_folder(), _one_metrics_file(resumed):
         with tempfile.TemporaryDirectory(prefix="gaze_lightning_") as folder:
             if images is not None:
                 args = _predict_folder(args, Path(images), Path(folder))
-            if command == "resume":
-                step = torch.load(args[args.index("--ckpt_path") + 1], weights_only=True, map_location="cpu")[
-                    "global_step"
-                ]
-                set_aside(Path(args[args.index("--run_dir") + 1]), before_step=step)
-            trains = command in ("train", "resume")
-            cli = GazeCLI(["fit" if trains else command, *args], resumes=command == "resume")
-        if trains:
+            cli = GazeCLI(["fit" if command == "train" else command, *args], resumes=resumed is not None)
+        if command == "train":
             best = getattr(cli.trainer.checkpoint_callback, "best_model_path", None)
             # fast_dev_run leaves no best checkpoint: then the weights at hand are tested
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best or None, verbose=False)
-        if command == "resume":
-            put_together(cli.run_folder)  # last: the logger appends rows with the columns that it has written itself
     _farewell(cli.run_folder)
+
+
+def _one_metrics_file(resumed: Path | None) -> AbstractContextManager[None]:
+    if resumed is None:
+        return nullcontext()
+    last = torch.load(checkpoint_of(resumed, "last"), weights_only=True, map_location="cpu")
+    return one_metrics_file(resumed, before_step=last["global_step"])
 
 
 @contextmanager

@@ -33,7 +33,8 @@ class Cooperative(MultiTask):
 
     Under several processes the contrastive term sees the samples of all of them. In validation it is computed over the
     whole part at once (512 samples of a larger one, always the same), so it depends on neither batches nor processes.
-    Logs what ``MultiTask`` logs, and ``train/sigma_c`` where both are trained. Without labels only ``saliency`` is left.
+    Logs what ``MultiTask`` logs, and ``train/sigma_c`` where both are trained. Without labels only ``saliency`` is
+    left.
 
     Args:
         class_names: names of the ``K`` classes; may be empty.

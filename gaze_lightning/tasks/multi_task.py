@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -13,7 +14,7 @@ from gaze_lightning.gaze import render_saliency_batch
 from gaze_lightning.losses import ClassificationLoss, SaliencyKLLoss
 from gaze_lightning.metrics import ClassificationReport, SaliencyReport, cam_agreement
 from gaze_lightning.metrics.saliency_agreement import SALIENCY_VALUES, gaze_references, saliency_agreement
-from gaze_lightning.protocols import LabelType
+from gaze_lightning.protocols import CountsGaze, LabelType
 from gaze_lightning.tasks.base import GazeTask, OptimizerName, ScheduleName
 
 
@@ -151,6 +152,20 @@ class MultiTask(GazeTask):
         maps = self.predict(batch["image"]).maps
         return batch["image"].new_zeros(len(batch["image"]), 0, 1, 1) if maps is None else maps
 
+    def on_fit_start(self) -> None:
+        """Called by Lightning.
+
+        Raises:
+            ValueError: gaze is to be predicted, and no training reading has any.
+        """
+        if "saliency" in self.active_loss_terms and self._gaze_in("train") == 0:
+            raise ValueError(
+                f"{type(self).__name__} learns from gaze, and no training reading has any: choose data with gaze (for "
+                "mimic_cxr: data.init_args.gaze_sources), or a method that needs none"
+            )
+        if "saliency" in self.loss_terms and self._gaze_in("validate") == 0:
+            rank_zero_warn("no validation reading has gaze: values of predicted gaze are NaN, val/loss is without them")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Called by Lightning."""
         losses = self.term_losses(self.active_loss_terms, batch)
@@ -207,13 +222,21 @@ class MultiTask(GazeTask):
         return values
 
     def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
-        """Names of the values that validation logs while these terms are active."""
+        """Names of the values that validation logs while these terms are active; not those that are NaN for certain."""
         names = {"val/loss"} | {f"val/{term}_loss" for term in terms}
         if self.val_report is not None and self.classes_in(terms):
             names |= {f"val/{name}" for name in self.val_report.names}
         if self.saliency_in(terms):
             names |= {f"val/{name}" for name in SALIENCY_VALUES}
+        if self._gaze_in("validate") == 0:
+            names -= {"val/saliency_loss", *(f"val/{name}" for name in SALIENCY_VALUES)}
+            names -= {"val/loss"} if terms == {"saliency"} else set()
         return frozenset(names)
+
+    def _gaze_in(self, part: Literal["train", "validate"]) -> int | None:
+        """How many readings of a part have gaze; None where nobody knows."""
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        return data.with_gaze(part) if isinstance(data, CountsGaze) else None
 
     @abstractmethod
     def classes_in(self, terms: frozenset[str]) -> bool:

@@ -1,0 +1,252 @@
+"""``gaze-lightning resume``: a run that was killed ends as one that was not, bit for bit.
+
+Killed means SIGKILL for the process, which nothing can react to. Most processes come from a server that has imported
+everything already; they run the command line from its first argument to its last line all the same.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from gaze_lightning.main import main
+from tests.interruption import CALLBACKS, assert_same_run, command, digests
+
+SIZES = {
+    "contrastive": {"epochs": 2, "lr": 0.01, "image_scale": 0.5, "schedule": "cosine", "warmup": 0.25},
+    "classify": {"epochs": 1, "lr": 0.01, "schedule": "cosine"},
+    "saliency": {"epochs": 2, "lr": 0.01, "batch_size": 4},
+    "fusion": {"epochs": 2, "lr": 0.01, "schedule": "cosine"},
+}
+EPOCHS = 7
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.interruption", "gaze_lightning.commands.run", "timm"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def go(processes, tmp_path_factory):
+    """Run the command line in a process of its own, to its end or to the moment of its death."""
+    logs = tmp_path_factory.mktemp("logs")
+
+    def run(arguments: list[str], moment: str = "", status: int = 0) -> str:
+        log = logs / f"{len(list(logs.iterdir()))}.txt"
+        process = processes.Process(target=command, args=(arguments, str(log), moment))
+        process.start()
+        process.join(300)
+        text = log.read_text()
+        assert process.exitcode == (-signal.SIGKILL if moment else status), text[-3000:]
+        return text
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def arguments(phantom_arguments, tmp_path_factory):
+    """Arguments that make an experiment small, by its name."""
+    cache = tmp_path_factory.mktemp("cache")
+    shared = [
+        *phantom_arguments,
+        f"--data.init_args.cache_dir={cache}",
+        "--data.init_args.batch_size=8",
+        "--data.init_args.image_size=[48,40]",
+        "--data.init_args.saliency_size=[24,20]",
+        "--cam_logger.every_n_epochs=0",
+        "--cam_logger.on_test=false",
+        "--test_report.n_boot=10",
+        "--trainer.log_every_n_steps=2",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        CALLBACKS,
+    ]
+    backbone = "--model.init_args.backbone=test_resnet.r160_in1k"
+    width = "--model.init_args.width=0.0625"
+    own = {
+        "cooperative_densenet201": [
+            backbone,
+            width,
+            f"--staged_training.sizes={yaml.safe_dump(SIZES, width=10**6, default_flow_style=True).strip()}",
+        ],
+        "ggcam_resnet50": [backbone, "--model.init_args.output_stride=32", "--trainer.max_epochs=5"],
+        "mtunet": [
+            width,
+            "--trainer.max_epochs=3",
+            "--data.init_args.augmentation=light",
+            "--data.init_args.num_workers=1",
+        ],
+    }
+    return lambda name: ["train", f"--config={name}", *shared, *own[name]]
+
+
+@pytest.fixture(scope="module")
+def whole(go, arguments, tmp_path_factory):
+    """Folders of runs that nothing interrupted, by experiment."""
+    folder, done = tmp_path_factory.mktemp("whole"), {}
+
+    def run(name: str) -> Path:
+        if name not in done:
+            go([*arguments(name), f"--run_dir={folder / name}"])
+            done[name] = folder / name
+        return done[name]
+
+    return run
+
+
+def _check(go, arguments, whole, run: Path, name: str, *moments: str) -> None:
+    for number, moment in enumerate(moments):
+        go(["resume", "--run", str(run)] if number else [*arguments(name), f"--run_dir={run}"], moment)
+    go(["resume", "--run", str(run)])
+    assert_same_run(whole(name), run)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(["batch_end 1 1"], id="mid-epoch-one-epoch-before-a-boundary"),
+        pytest.param(["epoch_start 2"], id="on-a-boundary-with-the-weights-taken-over"),
+        pytest.param(["batch_end 3 4"], id="mid-epoch-after-two-boundaries"),
+        pytest.param(["validation_end 4"], id="validated-but-not-finished-before-a-boundary"),
+        pytest.param(["batch_end 5 0"], id="one-step-after-a-boundary"),
+        pytest.param(["test_end 7"], id="while-testing"),
+        pytest.param(["batch_end 1 0", "epoch_start 3", "test_end 7"], id="three-times"),
+    ],
+)
+def test_a_cooperative_run_that_was_killed_and_resumed_equals_one_that_was_not(go, arguments, whole, tmp_path, moments):
+    _check(go, arguments, whole, tmp_path / "run", "cooperative_densenet201", *moments)
+
+
+def test_a_kill_between_an_epochs_checkpoint_and_its_row_of_means_costs_that_row_and_nothing_else(
+    go, arguments, whole, tmp_path
+):
+    """Lightning logs an epoch's means after the last hook of the epoch, in which the checkpoint is written."""
+    run = tmp_path / "run"
+    go([*arguments("cooperative_densenet201"), f"--run_dir={run}"], "epoch_end 4")
+    go(["resume", "--run", str(run)])
+    uninterrupted = tmp_path / "whole"
+    shutil.copytree(whole("cooperative_densenet201"), uninterrupted)
+    rows = pd.read_csv(uninterrupted / "metrics.csv", dtype=str)
+    lost = (rows["epoch"] == "4") & rows["stage"].notna()
+    assert lost.sum() == 1
+    rows[~lost].to_csv(uninterrupted / "metrics.csv", index=False)
+    assert_same_run(uninterrupted, run, named=whole("cooperative_densenet201"))
+
+
+@pytest.mark.parametrize("moment", ["epoch_start 1", "batch_end 3 2"])
+def test_ggcams_two_phases_with_a_schedule_over_both_survive_a_kill(go, arguments, whole, tmp_path, moment):
+    _check(go, arguments, whole, tmp_path / "run", "ggcam_resnet50", moment)
+
+
+def test_augmentation_in_a_process_of_its_own_survives_a_kill(go, arguments, whole, tmp_path):
+    _check(go, arguments, whole, tmp_path / "run", "mtunet", "batch_end 1 1", "batch_end 2 0")
+
+
+@pytest.mark.slow
+def test_the_command_killed_from_outside_and_resumed_by_the_command_equals_a_run_that_was_not(
+    arguments, whole, tmp_path
+):
+    """Two processes as a shell starts them; the first dies wherever it is, a few steps into the third stage."""
+    run = tmp_path / "run"
+    start = [sys.executable, "-m", "gaze_lightning"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    with (tmp_path / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [*start, *arguments("cooperative_densenet201"), f"--run_dir={run}"], stdout=log, stderr=log, env=environment
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline and not _steps_of_epoch(run, 3):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()[-3000:]
+    assert 3 <= torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1 < EPOCHS
+    done = subprocess.run(
+        [*start, "resume", "--run", str(run)], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_run(whole("cooperative_densenet201"), run)
+
+
+def _steps_of_epoch(run: Path, epoch: int) -> bool:
+    """Whether a step of this epoch is in the curves: it has not come to its end then."""
+    metrics = run / "metrics.csv"
+    return metrics.is_file() and f"\n{epoch},," in metrics.read_text()
+
+
+def test_resuming_a_finished_run_trains_nothing_and_tests_again(go, whole, tmp_path):
+    run = tmp_path / "moved"
+    shutil.copytree(whole("cooperative_densenet201"), run)
+    for name in ("results.json", "predictions.csv"):
+        (run / name).unlink()
+    text = go(["resume", "--run", str(run)])
+    assert "images/s; about" not in text
+    assert f"checkpoint path at {run / 'checkpoints' / 'best.ckpt'}" in text
+    assert len(digests(run)) == EPOCHS
+    assert len((run / "digest_0.txt").read_text().splitlines()) == EPOCHS
+    names = ["metrics.csv", "results.json", "predictions.csv", "stages.json", "split.csv", "config.yaml"]
+    for path in [*run.glob("checkpoints/*.ckpt"), *(run / name for name in names)]:
+        earlier = whole("cooperative_densenet201") / path.relative_to(run)
+        assert path.read_bytes() == earlier.read_bytes(), path
+
+
+def test_a_run_that_cannot_go_on_says_why_and_loses_nothing(go, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole("cooperative_densenet201"), run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    staged = config["staged_training"]
+    staged["stages"][1]["name"] = staged["stages"][2]["init_from"] = "diagnose"
+    staged["sizes"]["diagnose"] = staged["sizes"].pop("classify")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    before = _contents(run)
+    text = go(["resume", "--run", str(run)], status=1)
+    assert "stage 2 is 'classify'; here the stages are contrastive, diagnose, saliency, fusion" in text
+    assert _contents(run) == before
+    text = go(["resume", "--run", str(run), "--trainer.max_epoch=3"], status=2)
+    assert "max_epoch" in text
+    assert _contents(run) == before
+
+
+def _contents(run: Path) -> dict[Path, bytes]:
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != "provenance.json"]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_a_folder_without_a_run_and_a_run_without_an_epoch_cannot_be_resumed(go, arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["resume", "--run", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+    run = tmp_path / "run"
+    go([*arguments("ggcam_resnet50"), f"--run_dir={run}"], "batch_end 0 1")
+    before = _contents(run)
+    with pytest.raises(SystemExit) as stop:
+        main(["resume", "--run", str(run)])
+    assert stop.value.code == 2
+    assert "before its first epoch was over" in capsys.readouterr().err
+    assert _contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which run"),
+        (["--run", "run", "--run_dir=other"], "goes on in its own folder"),
+        (["--run", "run", "--ckpt", "best"], "from its last checkpoint"),
+    ],
+)
+def test_resume_without_a_run_or_with_another_folder_or_checkpoint_exits_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["resume", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
