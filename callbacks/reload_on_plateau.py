@@ -21,8 +21,9 @@ class ReloadOnPlateau(Callback):
     ``min_lr``, and after ``stop_patience`` epochs without improvement.
 
     The decision falls at the end of validation, the reload at the start of the next epoch, so that no checkpoint pairs
-    one epoch's score with another's weights. The best state is kept on the CPU and in checkpoints, which makes those
-    about twice as large but lets a resumed run continue the same way.
+    one epoch's score with another's weights. Counts are epochs, however often validation runs: several validations in
+    one epoch count once, one in two epochs counts for both. The best state is kept on the CPU and in checkpoints, which
+    makes those about twice as large but lets a resumed run continue the same way.
 
     In a training of several stages (``StagedTraining``) it starts afresh in every selecting stage and watches the value
     that the stage names. Only in the last of them does it end the training; the others end by their own rules.
@@ -37,6 +38,7 @@ class ReloadOnPlateau(Callback):
     """
 
     _best: float
+    _counted: int | None
     _weights: dict[str, Any] | None
     _optimizers: list[dict[str, Any]]
 
@@ -86,13 +88,15 @@ class ReloadOnPlateau(Callback):
             names = ", ".join(sorted(trainer.callback_metrics))
             raise ValueError(f"ReloadOnPlateau: {self.monitor!r} is not logged; there are {names}")
         value = float(trainer.callback_metrics[self.monitor])
+        passed = 1 if self._counted is None else trainer.current_epoch - self._counted
+        self._counted = trainer.current_epoch
         if value < self._best if self.mode == "min" else value > self._best:
             self._best, self._since_best, self._since_cut = value, 0, 0
             self._weights = _to_cpu(pl_module.state_dict())
             self._optimizers = [_to_cpu(optimizer.state_dict()) for optimizer in trainer.optimizers]
             return
-        self._since_best += 1
-        self._since_cut += 1
+        self._since_best += passed
+        self._since_cut += passed
         if self._since_best >= self.stop_patience and self._may_end:
             rank_zero_info(f"no better {self.monitor} in {self._since_best} epochs: training ends")
             trainer.should_stop = True
@@ -127,17 +131,18 @@ class ReloadOnPlateau(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counterpart of ``state_dict``."""
         for name in _STATE:
-            setattr(self, f"_{name}", state_dict[name])
+            setattr(self, f"_{name}", state_dict.get(name) if name == "counted" else state_dict[name])
 
     def _forget(self) -> None:
         self._best = math.inf if self.mode == "min" else -math.inf
         self._since_best = self._since_cut = 0
+        self._counted = None
         self._cut = False
         self._weights = None
         self._optimizers = []
 
 
-_STATE = ("best", "since_best", "since_cut", "cut", "weights", "optimizers")
+_STATE = ("best", "since_best", "since_cut", "counted", "cut", "weights", "optimizers")
 
 
 def _to_cpu(state: Any) -> Any:

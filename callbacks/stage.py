@@ -1,7 +1,7 @@
 """What a stage of a training is, and what callbacks must offer to follow stages."""
 
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pytorch_lightning import Trainer
 
@@ -25,7 +25,8 @@ class Stage:
         warmup: share of the stage's steps in which ``lr`` rises, from 0 to below 1.
         monitor: validation value by which the best epoch is chosen; ``None``: that of the checkpoint callback.
         mode: whether a low (``min``) or high (``max``) value is good; belongs to ``monitor``.
-        patience: the stage ends after so many epochs without a better ``monitor``; ``None``: never before its epochs.
+        patience: the stage ends when so many epochs (not validations) have gone by since the best ``monitor``, judged
+            in epochs that were validated; ``None``: never before its epochs.
         init_from: name of an earlier stage whose best epoch gives the weights at the start, with the optimiser's state
             cleared; ``None``: go on with the weights at hand.
         batch_size: per process, in training; ``None``: that of the data module.
@@ -62,17 +63,21 @@ class Stage:
         return self.lr is not None or self.init_from is not None
 
 
-class StageSize(TypedDict, total=False):
-    """How large a stage is: the fields of ``Stage`` that a setting (demo, paper) chooses for an experiment's stages."""
+@dataclass(frozen=True)
+class StageSize:
+    """How large a stage is: the fields of ``Stage`` that a setting (demo, paper) chooses for an experiment's stages.
 
-    epochs: int | float | None
-    lr: float | None
-    schedule: Literal["constant", "cosine"]
-    warmup: float
-    batch_size: int | None
-    image_size: tuple[int, int] | None
-    image_scale: float | None
-    patience: int | None
+    ``None``: not chosen here.
+    """
+
+    epochs: int | float | None = None
+    lr: float | None = None
+    schedule: Literal["constant", "cosine"] | None = None
+    warmup: float | None = None
+    batch_size: int | None = None
+    image_size: tuple[int, int] | None = None
+    image_scale: float | None = None
+    patience: int | None = None
 
 
 class StagePosition(NamedTuple):
@@ -128,21 +133,16 @@ def position_in(trainer: Trainer) -> StagePosition | None:
 def with_sizes(stages: list[Stage], sizes: dict[str, StageSize]) -> list[Stage]:
     """The stages with their sizes put in; names without a stage are left out.
 
-    A size in pixels takes the place of a share of the data module's, and the other way round.
-
-    Raises:
-        ValueError: a size has a field that is none.
+    Sizes fill what a stage leaves at its default: whoever writes a field in a stage has the last word. A stage with an
+    image size, in pixels or as a share, takes neither.
     """
-    for name, size in sizes.items():
-        if unknown := set(size) - set(StageSize.__annotations__):
-            raise ValueError(
-                f"size of stage {name!r}: {', '.join(sorted(unknown))} is no size; choose among "
-                f"{', '.join(StageSize.__annotations__)} and set the rest in the stage itself"
-            )
-    return [_sized(stage, sizes.get(stage.name, {})) for stage in stages]
+    return [_sized(stage, sizes.get(stage.name, StageSize())) for stage in stages]
 
 
 def _sized(stage: Stage, size: StageSize) -> Stage:
-    if "image_size" in size or "image_scale" in size:
-        stage = replace(stage, image_size=None, image_scale=None)
-    return replace(stage, **size)
+    own = {item.name for item in fields(Stage) if getattr(stage, item.name) != item.default}
+    if own & {"image_size", "image_scale"}:
+        own |= {"image_size", "image_scale"}
+    return replace(
+        stage, **{name: value for name, value in asdict(size).items() if value is not None and name not in own}
+    )

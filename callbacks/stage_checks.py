@@ -7,6 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_warn
+from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks.reload_on_plateau import ReloadOnPlateau
 from callbacks.stage import Stage, StageAware
@@ -55,6 +56,7 @@ def check_stages(stages: list[Stage], lengths: list[int], trainer: Trainer, pl_m
                 _check_terms(stage, pl_module)
                 _check_monitor(stage, trainer, pl_module, checkpoint)
                 _check_start(stage, stages, lengths, trainer, checkpoint)
+                _check_files(stage, stages, trainer, checkpoint)
                 _check_rate(stage, trainer)
                 _check_size(stage, trainer)
             except ValueError as error:
@@ -85,23 +87,30 @@ def check_trained(stages: list[Stage], freezing: StageFreezing, trainer: Trainer
             )
 
 
-def check_strategy(stages: list[Stage], strategy: Strategy) -> None:
-    """Refuse to freeze where processes would not agree.
+def check_strategy(stages: list[Stage], strategy: Strategy, unused: bool = False) -> None:
+    """Refuse to freeze where processes would not agree, and to leave parts unused where DDP waits for them.
+
+    Args:
+        stages: the stages.
+        strategy: the trainer's.
+        unused: the task leaves parameters without gradient (its ``has_unused_parameters``).
 
     Raises:
         ValueError: several processes, and not by DDP that looks for parameters without gradient.
     """
-    if not any(stage.freezes for stage in stages):
+    freezes = any(stage.freezes for stage in stages)
+    if not (freezes or unused):
         return
+    what = "stages that freeze" if freezes else "tasks that leave parameters unused"
     arguments = strategy._ddp_kwargs if isinstance(strategy, DDPStrategy) else {}
     if isinstance(strategy, DDPStrategy):
         if not arguments.get("find_unused_parameters") or arguments.get("static_graph"):
             raise ValueError(
-                "stages that freeze need trainer.strategy: ddp_find_unused_parameters_true under DDP (no static graph)"
+                f"{what} need trainer.strategy: ddp_find_unused_parameters_true under DDP (no static graph)"
             )
     elif getattr(strategy, "world_size", 1) > 1:
         raise ValueError(
-            f"stages that freeze work on one process or under DDP, not with {type(strategy).__name__}: set "
+            f"{what} work on one process or under DDP, not with {type(strategy).__name__}: set "
             "trainer.strategy: ddp_find_unused_parameters_true"
         )
 
@@ -191,6 +200,35 @@ def _check_start(
         )
 
 
+def _check_files(stage: Stage, stages: list[Stage], trainer: Trainer, checkpoint: StagedCheckpoint | None) -> None:
+    """Whether the checkpoint callback writes the best epoch of the stage from which this one starts."""
+    if stage.init_from is None or checkpoint is None:
+        return
+    source = next(one for one in stages if one.name == stage.init_from)
+    several = trainer.val_check_interval != 1.0 or trainer.check_val_every_n_epoch is None
+    if checkpoint.every_n_epochs != 1:
+        raise ValueError(
+            f"init_from {stage.init_from!r}: the checkpoint callback does not look at every validation, so that the "
+            "best epoch may have no file: leave every_n_epochs at 1 and every_n_train_steps and train_time_interval out"
+        )
+    if not checkpoint.tells_files_apart:
+        raise ValueError(
+            f"init_from {stage.init_from!r}: the checkpoint callback keeps several files (save_top_k "
+            f"{checkpoint.save_top_k}) under one name, {checkpoint.filename!r}, so that the best one is written over: "
+            "set save_top_k to 1, enable_version_counter to true, or a filename with {epoch}"
+        )
+    if checkpoint._save_on_train_epoch_end and several:
+        raise ValueError(
+            f"init_from {stage.init_from!r}: validation does not only run at the end of an epoch, but checkpoints are "
+            "written there alone, so that the best value may have no file: leave save_on_train_epoch_end out"
+        )
+    if monitor_of(source, checkpoint).name is None and trainer.check_val_every_n_epoch != 1:
+        raise ValueError(
+            f"init_from {stage.init_from!r}: without a monitor its last epoch is the best, and the checkpoint of an "
+            "epoch is written in its validation: name a monitor, or validate in every epoch (check_val_every_n_epoch 1)"
+        )
+
+
 def _check_rate(stage: Stage, trainer: Trainer) -> None:
     if has_course(stage) and stage.lr is None:
         raise ValueError("schedule and warmup are those of the stage's lr: name an lr")
@@ -234,6 +272,73 @@ def _check_size(stage: Stage, trainer: Trainer) -> None:
             "size: remove them, or give the data module follow_stage"
         )
     data.follow_stage(*sizes)
+
+
+def steps_of_epochs(stages: list[Stage], lengths: list[int], trainer: Trainer) -> dict[str, int]:
+    """Training batches in an epoch of every stage that runs, where the data module can tell by making a loader.
+
+    Only asked where a stage has a batch size of its own: then the data module makes a loader for every stage anyway. It
+    is left with the sizes of the last one.
+
+    Raises:
+        ValueError: a batch size does not fit the data; says which stage.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    found: dict[str, int] = {}
+    if not isinstance(data, FollowsStages) or all(stage.batch_size is None for stage in stages):
+        return found
+    for stage, length in zip(stages, lengths, strict=True):
+        if not length:
+            continue
+        data.follow_stage(*size_of(stage, trainer))
+        try:
+            loader = data.train_dataloader()  # type: ignore[attr-defined]
+        except ValueError as error:
+            raise ValueError(f"stage {stage.name!r}: {error}") from error
+        if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
+            limit = trainer.limit_train_batches
+            found[stage.name] = min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
+    return found
+
+
+def check_intervals(stages: list[Stage], lengths: list[int], steps: dict[str, int], trainer: Trainer) -> None:
+    """Check validation that is counted in batches against the batches of the stages.
+
+    Args:
+        stages: the stages.
+        lengths: their epochs.
+        steps: batches in an epoch, of the stages where that is known.
+        trainer: the trainer.
+
+    Raises:
+        ValueError: an epoch is shorter than the interval; or, where the interval does not begin anew in each epoch, a
+            stage from which another one starts.
+    """
+    interval = trainer.val_check_interval
+    if not isinstance(interval, int) or isinstance(interval, bool) or not trainer.limit_val_batches:
+        return
+    sources = {stage.init_from for stage, length in zip(stages, lengths, strict=True) if length}
+    for stage, length in zip(stages, lengths, strict=True):
+        if not length or stage.name not in steps:
+            continue
+        batches = steps[stage.name]
+        if trainer.check_val_every_n_epoch is not None and interval > batches:
+            raise ValueError(
+                f"stage {stage.name!r}: an epoch has {batches} training batches, fewer than val_check_interval "
+                f"{interval}: choose a smaller interval, or a share of the epoch (1.0)"
+            )
+        monitored = monitor_of(stage, checkpoint_of(trainer)).name is not None
+        if (
+            trainer.check_val_every_n_epoch is None
+            and stage.name in sources
+            and monitored
+            and interval > length * batches
+        ):
+            raise ValueError(
+                f"stage {stage.name!r}: its {length} epochs have {length * batches} training batches, fewer than "
+                f"val_check_interval {interval}, so that it may have no validation, and a later stage starts from its "
+                "best epoch: validate more often or make that stage longer"
+            )
 
 
 def _warn_of_watchers(stages: list[Stage], trainer: Trainer) -> None:

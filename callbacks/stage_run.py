@@ -21,9 +21,12 @@ class StageRun:
         stopped: first epoch after it, if its patience ended it.
         best_epoch: counted like ``start``; ``None`` before the first one was judged.
         best: its monitored value; infinite where that was NaN.
+        measured: the last epoch with a validation.
+        had_nan: the monitored value has been NaN.
         values: all validation values of the best epoch.
         path: its checkpoint, once the stage is over.
         seconds: wall-clock time of training and validation.
+        finished: it came to its end, by its epochs, its patience or another rule; not cut off by time or steps.
     """
 
     index: int
@@ -37,9 +40,12 @@ class StageRun:
     stopped: int | None = None
     best_epoch: int | None = None
     best: float = math.nan
+    measured: int | None = None
+    had_nan: bool = False
     values: dict[str, float] = field(default_factory=dict)
     path: str = ""
     seconds: float = 0.0
+    finished: bool = False
 
     def improves(self, value: float) -> bool:
         """Whether an epoch with this value is the best so far: the rule of Lightning's ``ModelCheckpoint``."""

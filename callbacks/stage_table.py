@@ -56,6 +56,7 @@ def _row(run: StageRun) -> dict[str, Any]:
         "epochs": run.epochs,
         "first_epoch": run.start,
         "ended_early": run.stopped is not None,
+        "finished": run.finished,
         "trained_parameters": run.trained,
         "monitor": run.monitor,
         "mode": run.mode,

@@ -23,14 +23,14 @@ def take_weights(trainer: Trainer, pl_module: LightningModule, path: str, epoch:
         source: the stage's name, for messages.
 
     Raises:
-        ValueError: the checkpoint is not there, of another epoch, or does not fit; on all processes.
+        ValueError: the checkpoint is not there, unreadable, of another epoch, or does not fit; on all processes.
     """
     message, error = "", ""
     if trainer.is_global_zero:
         try:
             message = _load(pl_module, path, epoch)
-        except ValueError as reason:
-            error = str(reason)
+        except Exception as reason:  # whatever it is, the others wait for an answer
+            error = str(reason) if isinstance(reason, ValueError) else f"{path}: {type(reason).__name__}: {reason}"
     error = trainer.strategy.broadcast(error)
     if error:
         raise ValueError(f"weights of stage {source!r}: {error}")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rich import get_console
 
 from callbacks.stage import Stage, StageAware, StagePosition, StageSize, with_sizes
 from callbacks.stage_checks import (
+    check_intervals,
     check_logged,
     check_stages,
     check_strategy,
@@ -20,6 +22,7 @@ from callbacks.stage_checks import (
     checkpoint_of,
     monitor_of,
     size_of,
+    steps_of_epochs,
     terms_of,
 )
 from callbacks.stage_freezing import StageFreezing
@@ -28,7 +31,10 @@ from callbacks.stage_rate import has_course, rate_factor
 from callbacks.stage_run import StageRun
 from callbacks.stage_table import stage_table, write_stages
 from callbacks.stage_weights import same_on_all, take_weights
+from callbacks.staged_checkpoint import epoch_is_complete
 from gaze_lightning.protocols import FollowsStages, HasLossTerms
+
+_WHY_NAN = "a validation without gaze, or with one outcome only, leaves such a value undefined"
 
 
 class StagedTraining(Callback):
@@ -56,8 +62,9 @@ class StagedTraining(Callback):
 
     Args:
         stages: the stages in order; ``None`` or empty: this callback does nothing.
-        sizes: by name of a stage, fields of it that a setting chooses (how long, how fast, how large), in place of the
-            stage's own; names without a stage are passed over.
+        sizes: by name of a stage, fields of it that a setting chooses (how long, how fast, how large). They fill what
+            the stage leaves at its default: the experiment or the user who writes a field in a stage wins. Names
+            without a stage are passed over.
         freeze_eval: frozen modules are in evaluation mode. ``False`` leaves them in training mode, as released code of
             the field does: statistics of frozen BatchNorm layers then move, and dropout is on.
     """
@@ -72,8 +79,33 @@ class StagedTraining(Callback):
         self.freeze_eval = freeze_eval
         self._unused = sorted(set(sizes or {}) - {stage.name for stage in self.stages})
         self._runs: list[StageRun] = []
+        self._plan = StagePlan(self.stages, [1] * len(self.stages))  # until setup knows better
         self._epoch = 0
         self._clock: float | None = None
+        self._entered = False
+        self._rehearses = False
+
+    @property
+    def unfinished(self) -> str | None:
+        """Which stage the last training did not finish, or did not begin; ``None``: it came to its end.
+
+        A training ends by its epochs, by patience, or because a rule like ``ReloadOnPlateau`` says so between two
+        epochs; not by ``max_steps``, ``max_time``, a stop in mid-epoch or an error. ``None`` as well without stages
+        and after a ``fast_dev_run``.
+        """
+        if not self.stages or self._rehearses:
+            return None
+        lengths = self._plan.lengths
+        planned = [index for index, length in enumerate(lengths) if length]
+        run = self._runs[-1] if self._runs else None
+        left = [index for index in planned if run is None or index > run.index]
+        if run is not None and not run.finished:
+            index, what = run.index, f"not finished: {run.epochs} of its {lengths[run.index]} epochs are done"
+        elif left:
+            index, what = left[0], "not begun"
+        else:
+            return None
+        return f"stage {index + 1} of {len(self.stages)} ({self.stages[index].name}) was {what}"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fix the number of epochs, before anything asks for it.
@@ -91,8 +123,8 @@ class StagedTraining(Callback):
         # first in the list: what others do at the start of an epoch, they do in its stage
         trainer.callbacks = [self, *(one for one in trainer.callbacks if one is not self)]  # type: ignore[attr-defined]
         self._max_epochs = -1 if trainer.max_epochs is None else trainer.max_epochs
-        quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        lengths = [1] * len(self.stages) if quick else stage_lengths(self.stages, self._max_epochs)
+        self._rehearses = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        lengths = [1] * len(self.stages) if self._rehearses else stage_lengths(self.stages, self._max_epochs)
         self._plan = StagePlan(self.stages, lengths)
         if self._max_epochs < 0:
             trainer.fit_loop.max_epochs = sum(lengths)
@@ -108,13 +140,14 @@ class StagedTraining(Callback):
             return
         self._reload_every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
         self._freezing = StageFreezing(pl_module)
-        check_strategy(self.stages, trainer.strategy)
+        self._entered = True
+        check_strategy(self.stages, trainer.strategy, getattr(pl_module, "has_unused_parameters", False))
         check_stages(self.stages, self._plan.lengths, trainer, pl_module)
         check_trained(self.stages, self._freezing, trainer, pl_module)
+        self._steps = steps_of_epochs(self.stages, self._plan.lengths, trainer)
+        check_intervals(self.stages, self._plan.lengths, self._steps, trainer)
         self._check_resumed(trainer)
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                group.setdefault("initial_lr", group["lr"])
+        self._own_rates = [group.setdefault("initial_lr", group["lr"]) for group in _groups(trainer)]
         # the loops have not been restored yet, the stages have
         due = self.stages[self._plan.due(self._runs[-1] if self._runs else None, self._epoch)]
         self._set_terms(due, pl_module)
@@ -132,9 +165,18 @@ class StagedTraining(Callback):
             check_logged(self.stages, self._plan.lengths, trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Return to the stage of a run that resumes."""
+        """Return to the stage of a run that resumes.
+
+        Raises:
+            ValueError: see `check_intervals`, for data whose number of batches was not known before.
+        """
         if not self.stages:
             return
+        if not self._steps and trainer.num_training_batches != math.inf:
+            steps = dict.fromkeys((stage.name for stage in self.stages), int(trainer.num_training_batches))
+            check_intervals(self.stages, self._plan.lengths, steps, trainer)
+        for group, lr in zip(_groups(trainer), self._own_rates, strict=True):
+            group.setdefault("initial_lr", lr)  # the optimiser of a checkpoint without stages does not know it
         if self._runs:
             run = self._runs[-1]
             self._enter(run, trainer, pl_module, fresh=False)
@@ -186,6 +228,13 @@ class StagedTraining(Callback):
                 f"stage {run.name!r}: monitor {run.monitor!r} is not logged; there are {', '.join(sorted(logged))}"
             )
         value = math.nan if run.monitor is None else float(logged[run.monitor])
+        run.measured = trainer.current_epoch
+        if run.monitor is not None and math.isnan(value) and not run.had_nan:
+            run.had_nan = True
+            rank_zero_warn(
+                f"stage {run.name!r}: its monitor {run.monitor!r} is NaN in epoch {trainer.current_epoch}: {_WHY_NAN}. "
+                "Such epochs are never better than others"
+            )
         # unanimous, by the rule of ModelCheckpoint: processes may have logged values of their own
         if trainer.strategy.reduce_boolean_decision(run.improves(value)):
             names = {name for name in logged if name.startswith("val")}
@@ -199,14 +248,17 @@ class StagedTraining(Callback):
             return
         epoch, run = trainer.current_epoch, self._runs[-1]
         stage = self.stages[run.index]
-        run.epochs = epoch + 1 - run.start
         if self._clock is not None:
             run.seconds += time.monotonic() - self._clock
             self._clock = None
         if run.monitor is None:
             run.best_epoch = epoch
         trainer.reload_dataloaders_every_n_epochs = self._reload_every  # type: ignore[attr-defined]
-        if stage.patience is not None and run.stopped is None and run.stale(epoch) >= stage.patience:
+        if not epoch_is_complete(trainer):  # the training ends here, and a resumed one does the epoch anew
+            return
+        run.epochs = epoch + 1 - run.start
+        stale = run.stale(epoch) if run.measured == epoch else 0
+        if stage.patience is not None and run.stopped is None and stale >= stage.patience:
             run.stopped = epoch + 1
             rank_zero_info(
                 f"stage {stage.name}: no better {run.monitor} in {stage.patience} epochs (best {run.best:.4g} in epoch "
@@ -216,25 +268,26 @@ class StagedTraining(Callback):
         due = self._plan.due(run, self._epoch)
         if due != run.index:
             self._follow(self.stages[due], trainer)
-        if self._epoch >= self._plan.end(run):
+        run.finished = self._epoch >= self._plan.end(run)
+        if run.finished:
             same_on_all(pl_module.buffers())
         self._set_end(run, trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave all processes with the same model, whatever ended the training."""
         if self._runs:
+            self._runs[-1].finished |= trainer.should_stop and epoch_is_complete(trainer) and not _out_of_time(trainer)
             same_on_all(pl_module.buffers())
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave everything as it was found."""
+        self._leave(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave everything as it was found; say what the stages reached."""
         if not self.stages:
             return
-        self._freezing.restore()
-        if isinstance(pl_module, HasLossTerms):
-            pl_module.active_loss_terms = frozenset(pl_module.loss_terms)
-        self._follow(None, trainer)
-        trainer.reload_dataloaders_every_n_epochs = self._reload_every  # type: ignore[attr-defined]
-        trainer.fit_loop.max_epochs = self._max_epochs
+        self._leave(trainer, pl_module)
         if self._runs:
             self._keep_path(self._runs[-1], trainer)
             if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -263,6 +316,21 @@ class StagedTraining(Callback):
         self._epoch = state_dict.get("epoch", 0)
         self._runs = [StageRun(**run) for run in state_dict.get("runs", [])]
 
+    def _leave(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Undo what stages have done to the task, the data and the trainer, unless it was undone already."""
+        if not self._entered:
+            return
+        self._entered = False
+        self._freezing.restore()
+        if isinstance(pl_module, HasLossTerms):
+            pl_module.active_loss_terms = frozenset(pl_module.loss_terms)
+        if any(stage.batch_size or stage.image_size or stage.image_scale for stage in self.stages):
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            if isinstance(data, FollowsStages):
+                data.follow_stage(None, None)
+        trainer.reload_dataloaders_every_n_epochs = self._reload_every  # type: ignore[attr-defined]
+        trainer.fit_loop.max_epochs = self._max_epochs
+
     def _check_resumed(self, trainer: Trainer) -> None:
         """Compare what happened with the plan, and look for the files that will be needed."""
         names = [stage.name for stage in self.stages]
@@ -290,6 +358,7 @@ class StagedTraining(Callback):
             self._keep_path(self._runs[-1], trainer)
         if stage.init_from is not None:
             source = next(run for run in self._runs if run.name == stage.init_from)
+            _refuse_unknown_best(stage, source, trainer)
             path = source.path if checkpoint is None else checkpoint.find(source.path)
             take_weights(trainer, pl_module, path, source.best_epoch, source.name)
         if stage.starts_anew:
@@ -307,6 +376,7 @@ class StagedTraining(Callback):
             mode=monitor_of(stage, checkpoint).mode,
         )
         self._runs.append(run)
+        trainer.callback_metrics.pop(run.monitor or "", None)  # that of an earlier stage, should this one not log it
         self._enter(run, trainer, pl_module, fresh=True)
 
     def _enter(self, run: StageRun, trainer: Trainer, pl_module: LightningModule, fresh: bool) -> None:
@@ -335,16 +405,16 @@ class StagedTraining(Callback):
             trainer.should_stop = True
 
     def _set_rate(self, trainer: Trainer, lr: float | None) -> None:
-        for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in trainer.optimizers):
+        for group in _groups(trainer):
             group["lr"] = group["initial_lr"] if lr is None else lr
 
     def _set_terms(self, stage: Stage, pl_module: LightningModule) -> None:
         if isinstance(pl_module, HasLossTerms):
             pl_module.active_loss_terms = terms_of(stage, pl_module)
 
-    def _follow(self, stage: Stage | None, trainer: Trainer, force: bool = False) -> None:
+    def _follow(self, stage: Stage, trainer: Trainer, force: bool = False) -> None:
         """Give the data module the sizes of the stage that comes next; new loaders are made where they change."""
-        sizes = (None, None) if stage is None else size_of(stage, trainer)
+        sizes = size_of(stage, trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, FollowsStages) and (force or sizes != self._sizes):
             data.follow_stage(*sizes)
@@ -362,3 +432,26 @@ class StagedTraining(Callback):
             f"loss: {terms}{trained}, frozen: {', '.join(stage.freeze) or ('the rest' if stage.train else 'nothing')}"
             f"{rate}"
         )
+
+
+def _groups(trainer: Trainer) -> list[dict[str, Any]]:
+    """Parameter groups of all optimisers."""
+    return list(itertools.chain.from_iterable(optimizer.param_groups for optimizer in trainer.optimizers))
+
+
+def _out_of_time(trainer: Trainer) -> bool:
+    """Whether ``max_time`` is over."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)
+
+
+def _refuse_unknown_best(stage: Stage, source: StageRun, trainer: Trainer) -> None:
+    """On all processes, if one of them cannot tell which epoch of an earlier stage was the best."""
+    if trainer.strategy.reduce_boolean_decision(source.monitor is None or math.isfinite(source.best)):
+        return
+    measured = f"was NaN or infinite in all its validations: {_WHY_NAN}"
+    raise ValueError(
+        f"stage {stage.name!r}: it starts from the best epoch of {source.name!r}, but the monitor {source.monitor!r} "
+        + (measured if source.measured is not None else "was never measured: no validation ran in that stage")
+        + ". Choose another monitor there, another validation part, or no init_from"
+    )

@@ -48,15 +48,18 @@ class Throughput(Callback):
         self.images_per_second = None
         self._start = self._since = time.perf_counter()
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock anew where a stage starts."""
+        position = position_in(trainer)
+        if position is not None and position.number != self._stage:
+            self._stage, self._done, self._images = position.number, 0, 0
+            self._since = self._now(pl_module)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch's images; after the measured steps, print the speed."""
         images = len(batch["image"]) * trainer.world_size
-        position = position_in(trainer)
-        if position is not None and position.number != self._stage:
-            self._stage, self._done, self._images = position.number, 0, 0
-            self._since = self._now(pl_module)
         self._done += 1
         self._total_images += images
         if self._done <= self.warm_up:

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -30,6 +30,7 @@ _WANDB_PRIVACY = {
     "WANDB_DISABLE_GIT": "true",
     "WANDB_X_DISABLE_META": "true",
 }
+_SIZES = "staged_training.sizes"
 _FROM_DATA = ("class_names", "label_type")  # the data tell them to the model; nobody gives them
 _UNWANTED = ("litlogger", "litmodels", "TPU available")
 
@@ -45,6 +46,17 @@ for _name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilit
     logging.getLogger(_name).addFilter(_keep)
 # Lightning 2.6.6 calls what torch 2.14 has deprecated; nothing a user can change
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+
+
+class LayeredConfigFile(ActionConfigFile):
+    """A later file changes the sizes of the stages that it names; upstream would drop those of the others."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Called by jsonargparse for every ``--config``."""
+        before = cfg.get(_SIZES)
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+        if before and cfg.get(_SIZES):
+            cfg[_SIZES] = {**before, **cfg[_SIZES]}
 
 
 def _leaves_parameters_unused(config: Namespace) -> bool:
@@ -99,6 +111,12 @@ class GazeCLI(LightningCLI):
     run_folder: Path
     _learnt: list[str] | None = None
     """Classes of the checkpoint that was named."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Like upstream, with configuration files that add up."""
+        parser = LightningArgumentParser(**kwargs)
+        parser.add_argument("-c", "--config", action=LayeredConfigFile, help="configuration file, may be repeated")
+        return parser
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)

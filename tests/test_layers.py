@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from callbacks import StagedTraining
+from gaze_lightning.cli import GazeCLI
 from gaze_lightning.layers import GROUPS, ROOT, UnknownNameError, available, description, resolve, task_of
+
+
+class BuiltOnly(GazeCLI):
+    """Parse and build everything, run nothing."""
+
+    def _run_subcommand(self, subcommand):
+        pass
 
 
 def _names(files):
@@ -81,3 +90,20 @@ def test_experiment_file_is_short_says_what_it_is_and_leaves_other_layers_alone(
 def test_every_group_has_its_defaults(group):
     default = {"data": "phantom", "trainer": "auto", "logger": "csv", "setting": "demo"}[group]
     assert default in available(group)
+
+
+def test_one_size_of_a_stage_can_be_changed_alone_from_the_command_line_and_from_a_later_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("staged_training: {sizes: {saliency: {epochs: 9}}}\n")
+    files = resolve(["cooperative_densenet201", "data/egd_cxr", str(mine)]).files
+    arguments = [argument for file in files for argument in ("--config", str(file))]
+    arguments += [f"--data.init_args.root={tmp_path}", "--model.init_args.backbone=test_resnet"]
+    cli = BuiltOnly(["fit", *arguments, "--staged_training.sizes.fusion.epochs=1", f"--run_dir={tmp_path}"])
+    (staged,) = (one for one in cli.trainer.callbacks if isinstance(one, StagedTraining))
+    assert [(stage.name, stage.epochs, stage.lr) for stage in staged.stages] == [
+        ("contrastive", 50, 1e-4),
+        ("classify", 10, 1e-4),
+        ("saliency", 9, 1e-4),
+        ("fusion", 1, 1e-4),
+    ]
+    assert (staged.stages[0].batch_size, staged.stages[0].image_scale) == (32, 0.5)

@@ -47,7 +47,7 @@ class Watch(Callback):
         self.ends.append(copy.deepcopy((pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"])))
 
 
-def run(path, scores, plateau, epochs=None, ckpt_path=None, more=(), **options):
+def run(path, scores, plateau, epochs=None, ckpt_path=None, more=(), trainer_options=None, **options):
     task, watch = Scripted(scores, **options), Watch()
     data = DataLoader(torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(0)), batch_size=None)
     trainer = Trainer(
@@ -59,6 +59,7 @@ def run(path, scores, plateau, epochs=None, ckpt_path=None, more=(), **options):
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[plateau, watch, *more],
+        **(trainer_options or {}),
     )
     trainer.fit(task, data, data, ckpt_path=ckpt_path)
     return watch, trainer
@@ -96,6 +97,22 @@ def test_training_ends_after_stop_patience_epochs(tmp_path):
     watch, trainer = run(tmp_path, [1] + [2] * 9, ReloadOnPlateau("val/loss", "min", patience=40, stop_patience=3))
     assert len(watch.rates) == 4
     assert trainer.should_stop
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"), [({"val_check_interval": 0.25}, 4), ({"check_val_every_n_epoch": 2}, 6)]
+)
+def test_patience_counts_epochs_however_often_validation_runs(tmp_path, options, epochs):
+    """With one validation in two epochs, those after epochs 2, 4 and 6: the third is four epochs after the best."""
+    plateau = ReloadOnPlateau("val/loss", "min", patience=40, stop_patience=3)
+    watch, _ = run(tmp_path, [1] * 2 + [2] * 8 if epochs == 6 else [1] + [2] * 9, plateau, trainer_options=options)
+    assert len(watch.rates) == epochs
+
+
+def test_several_validations_of_a_plateau_in_one_epoch_cut_once(tmp_path):
+    plateau = ReloadOnPlateau("val/loss", "min", patience=0, min_lr=0.0)
+    watch, _ = run(tmp_path, [1, 2, 2], plateau, trainer_options={"val_check_interval": 0.25})
+    assert watch.rates == pytest.approx([1e-2, 1e-2, 1e-3])
 
 
 def test_training_ends_when_the_rate_would_fall_below_its_floor(tmp_path):

@@ -7,12 +7,13 @@ import random
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from callbacks import ReloadOnPlateau, Stage, StagedTraining
+from callbacks import ReloadOnPlateau, Stage, StagedTraining, StageSize
 from gaze_lightning.tasks import GGCAM
 from tests.staged_task import SCORES, Plain, Tiny, TinyData, Watch, checkpoint, equal, run, same_optimizer, task
 
@@ -183,9 +184,9 @@ def test_without_max_epochs_the_stages_say_when(tmp_path):
     assert len(watch.states) == 3
 
 
-def test_sizes_of_a_setting_replace_fields_of_the_stages(tmp_path, caplog):
-    sizes = {"a": {"epochs": 1, "lr": 0.5}, "b": {"epochs": 2}, "other": {"epochs": 7}}
-    staged = StagedTraining([Stage("a", 5, freeze=["body"]), Stage("b", 5)], sizes)
+def test_sizes_of_a_setting_fill_what_the_stages_leave_open(tmp_path, caplog):
+    sizes = {"a": StageSize(epochs=1, lr=0.5), "b": StageSize(epochs=7, lr=0.2), "other": StageSize(epochs=7)}
+    staged = StagedTraining([Stage("a", freeze=["body"]), Stage("b", 2, lr=1e-2)], sizes)
     with caplog.at_level(logging.INFO):
         _, watch, _ = run(tmp_path, None, epochs=-1, staged=staged)
     assert watch.rates == [0.5, 1e-2, 1e-2]
@@ -193,11 +194,21 @@ def test_sizes_of_a_setting_replace_fields_of_the_stages(tmp_path, caplog):
     assert "sizes of stages that are not in this training: other" in caplog.text
 
 
-def test_a_size_in_pixels_and_a_share_replace_each_other():
-    stages = [Stage("a", image_size=(8, 8)), Stage("b", image_scale=0.5), Stage("c", image_size=(8, 8))]
-    sizes = {"a": {"image_scale": 0.25}, "b": {"image_size": (4, 4)}, "c": {"lr": 0.1}}
+def test_a_stage_with_an_image_size_takes_neither_pixels_nor_a_share_from_the_setting():
+    stages = [Stage("a", image_size=(8, 8)), Stage("b", image_scale=0.5), Stage("c"), Stage("d")]
+    both = [StageSize(image_scale=0.25), StageSize(image_size=(4, 4))]
+    sizes = dict(zip("abcd", both * 2, strict=True))
     found = [(stage.image_size, stage.image_scale) for stage in StagedTraining(stages, sizes).stages]
-    assert found == [(None, 0.25), ((4, 4), None), ((8, 8), None)]
+    assert found == [((8, 8), None), (None, 0.5), (None, 0.25), ((4, 4), None)]
+
+
+@pytest.mark.parametrize("later", ["--staged.sizes.a.epochs=1", "--staged.sizes={a: {epochs: 1}}"])
+def test_one_size_of_a_stage_can_be_changed_on_the_command_line_and_the_rest_stays(later):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(StagedTraining, "staged")
+    given = ["--staged.stages=[{name: a}]", "--staged.sizes={a: {epochs: 3, lr: 0.5}}", later]
+    staged = parser.instantiate_classes(parser.parse_args(given)).staged
+    assert staged.stages == [Stage("a", 1, lr=0.5)]
 
 
 def test_batch_and_image_size_follow_the_stage(tmp_path):
@@ -467,3 +478,128 @@ def test_two_phases_of_ggcam_leave_the_classifier_scalars_alone_in_the_first(tmp
         assert torch.equal(before[name], watch.states[0][name]), name
         assert not torch.equal(before[name], watch.states[1][name]), name
     assert not torch.equal(before["gaze_loss.kappa"], watch.states[0]["gaze_loss.kappa"])
+
+
+class Undefined(Tiny):
+    """The monitor is NaN in the epochs that are named."""
+
+    def __init__(self, epochs, **options):
+        super().__init__(**options)
+        self.nan = set(epochs)
+
+    def validation_step(self, batch, batch_idx):
+        self.log_dict({"val/a": math.nan if self.current_epoch in self.nan else 1.0, "val/b": 1.0})
+
+
+def test_a_stage_whose_monitor_was_nan_in_every_epoch_has_no_best_one_to_start_from(tmp_path):
+    stages = [Stage("one", 2), Stage("two", 1, init_from="one")]
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    message = "stage 'two': .* best epoch of 'one', but the monitor 'val/a' was NaN .*without gaze, or with one outcome"
+    with pytest.raises(ValueError, match=message), pytest.warns(UserWarning, match="'one': its monitor 'val/a' is NaN"):
+        run(tmp_path, stages, task(Undefined, epochs=range(3)), 3, [kept])
+
+
+def test_a_stage_with_one_number_among_nans_can_be_started_from(tmp_path):
+    stages = [Stage("one", 3), Stage("two", 1, init_from="one")]
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    with pytest.warns(UserWarning, match="is NaN") as warned:
+        run(tmp_path, stages, task(Undefined, epochs=[0, 2]), 4, [kept])
+    assert stages_json(tmp_path)[0]["best_epoch"] == 1
+    assert sum("its monitor" in str(one.message) for one in warned) == 1
+    assert not any("every epoch" in str(one.message) for one in warned)
+
+
+@pytest.mark.parametrize("stages", [[Stage("one", 1), Stage("two", 2)], None])
+def test_a_last_stage_without_any_number_says_that_its_first_epoch_stands_as_the_best(tmp_path, stages):
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    with pytest.warns(UserWarning, match=r"val/a was NaN or infinite in every epoch .*best.ckpt is the first of these"):
+        run(tmp_path, stages, task(Undefined, epochs=[1, 2] if stages else range(3)), 3, [kept])
+
+
+def test_patience_waits_for_a_validation(tmp_path):
+    """With a validation in every second epoch, the ones between have nothing that could be better."""
+    stages = [Stage("one", 6, patience=1), Stage("two", 2)]
+    better = task(scores=[1, 2, 3, 4, 5, 6, 7, 8])
+    _, watch, _ = run(tmp_path, stages, better, 8, [checkpoint(tmp_path)], check_val_every_n_epoch=2)
+    assert [position.name for position in watch.stages] == ["one"] * 6 + ["two"] * 2
+
+
+def test_patience_counts_epochs_and_not_validations(tmp_path):
+    stages = [Stage("one", 10, patience=4)]
+    worse = task(scores=[9, 9, 1, 1, 1, 1, 1, 1, 1, 1])
+    _, watch, _ = run(tmp_path, stages, worse, 10, [checkpoint(tmp_path)], check_val_every_n_epoch=2)
+    assert len(watch.states) == 6  # the best one was found after epoch 2, two validations and four epochs before
+
+
+def test_a_run_that_fails_leaves_task_and_data_as_they_were(tmp_path):
+    class Fail(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            raise RuntimeError
+
+    model, data = task(), TinyData()
+    stages = [Stage("one", train=["head"], loss_terms=["a"], batch_size=4, image_scale=0.5)]
+    with pytest.raises(RuntimeError):
+        run(tmp_path, stages, model, 2, [Fail()], data=data)
+    assert all(p.requires_grad for name, p in model.named_parameters() if name != "idle")
+    assert model.active_loss_terms == {"a", "b"}
+    assert data.now == (None, None)
+
+
+def finish(path, stages, epochs=-1, callbacks=(), scores=(1, 2, 3, 4, 5, 6), **options):
+    staged = StagedTraining(stages)
+    _, watch, _ = run(
+        path,
+        None,
+        task(scores=scores),
+        epochs,
+        [checkpoint(path), *callbacks],
+        staged=staged,
+        data=TinyData(4),
+        **options,
+    )
+    return staged.unfinished, [row["finished"] for row in stages_json(path)], watch
+
+
+@pytest.mark.parametrize(
+    ("options", "unfinished", "finished"),
+    [
+        ({}, None, [True, True, True]),
+        ({"max_steps": 14}, "stage 2 of 3 (b) was not finished: 1 of its 2 epochs are done", [True, False]),
+        ({"max_steps": 12}, "stage 2 of 3 (b) was not finished: 1 of its 2 epochs are done", [True, False]),
+        ({"max_steps": 16}, "stage 3 of 3 (c) was not begun", [True, True]),
+        ({"max_steps": 2}, "stage 1 of 3 (a) was not finished: 0 of its 2 epochs are done", [False]),
+    ],
+)
+def test_it_is_told_whether_the_training_came_to_its_end(tmp_path, options, unfinished, finished):
+    stages = [Stage("a", 2), Stage("b", 2), Stage("c", 1)]
+    assert finish(tmp_path, stages, **options)[:2] == (unfinished, finished)
+
+
+def test_a_training_that_patience_or_a_plateau_ends_came_to_its_end(tmp_path):
+    worse = [5, 1, 1, 1, 1, 1]
+    stages = [Stage("a", 3, patience=1)]
+    assert finish(tmp_path / "a", stages, scores=worse)[:2] == (None, [True])
+    plateau = ReloadOnPlateau("val/score", "max", stop_patience=1)
+    told = finish(tmp_path / "b", [Stage("a", 3)], callbacks=[plateau], scores=worse)
+    assert told[:2] == (None, [True])
+    assert len(told[2].states) == 2
+
+
+def test_time_that_runs_out_between_two_epochs_does_not_finish_a_stage(tmp_path):
+    class Clock(Timer):
+        def time_elapsed(self, stage="train"):
+            return 0.0 if self.trainer.current_epoch == 0 else 10.0
+
+        def on_fit_start(self, trainer, *arguments):
+            self.trainer = trainer
+
+    told = finish(tmp_path, [Stage("a", 3)], callbacks=[Clock({"seconds": 5}, interval="epoch")])
+    assert told[:2] == ("stage 1 of 1 (a) was not finished: 2 of its 3 epochs are done", [False])
+
+
+def test_without_stages_and_in_a_rehearsal_nothing_is_unfinished(tmp_path):
+    assert StagedTraining().unfinished is None
+    staged = StagedTraining([Stage("a", 1), Stage("b", 1)])
+    assert staged.unfinished == "stage 1 of 2 (a) was not begun"
+    run(tmp_path, None, epochs=2, staged=staged, fast_dev_run=True)
+    assert staged.unfinished is None

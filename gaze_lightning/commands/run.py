@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
+from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.data_errors import data_errors_end_the_command
 from gaze_lightning.metrics_file import one_metrics_file
@@ -31,11 +32,21 @@ def run(command: str, args: list[str], images: str | None = None, resumed: Path 
             if images is not None:
                 args = _predict_folder(args, Path(images), Path(folder))
             cli = GazeCLI(["fit" if command == "train" else command, *args], resumes=resumed is not None)
-        if command == "train":
+        if command == "train" and not _stopped_early(cli):
             best = getattr(cli.trainer.checkpoint_callback, "best_model_path", None)
             # fast_dev_run leaves no best checkpoint: then the weights at hand are tested
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best or None, verbose=False)
     _farewell(cli.run_folder)
+
+
+def _stopped_early(cli: GazeCLI) -> bool:
+    """Whether stages are left to train (``max_time``, ``max_steps``): what there is would be tested as the result."""
+    staged = next(one for one in cli.trainer.callbacks if isinstance(one, StagedTraining))  # type: ignore[attr-defined]
+    if staged.unfinished is None:
+        return False
+    folder = os.path.relpath(cli.run_folder)
+    rank_zero_info(f"Not tested: {staged.unfinished}. To go on, without the limit: resume --run {folder}")
+    return True
 
 
 def _one_metrics_file(resumed: Path | None) -> AbstractContextManager[None]:

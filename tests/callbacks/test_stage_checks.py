@@ -2,9 +2,12 @@ import copy
 
 import pytest
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
+import callbacks.staged_training
 from callbacks import ReloadOnPlateau, Stage, StagedTraining
+from callbacks.stage_checks import check_strategy
 from gaze_lightning.tasks import GGCAM
 from tests.staged_task import Plain, Tiny, TinyData, checkpoint, equal, fixed_data, run, task
 
@@ -147,6 +150,113 @@ class Endless(IterableDataset):
         return iter(fixed_data())
 
 
-def test_a_size_is_no_other_field():
-    with pytest.raises(ValueError, match="size of stage 'one': freeze is no size; choose among epochs, lr"):
-        StagedTraining([Stage("one")], {"one": {"freeze": ["body"]}})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every_n_epochs": 3}, "does not look at every validation"),
+        ({"every_n_train_steps": 2}, "does not look at every validation"),
+        ({"save_top_k": 2, "enable_version_counter": False}, r"several files \(save_top_k 2\) under one name, 'best'"),
+        ({"save_top_k": -1, "enable_version_counter": False}, "several files"),
+        ({"save_on_train_epoch_end": True}, "leave save_on_train_epoch_end out"),
+    ],
+)
+def test_checkpoints_that_may_lose_the_best_epoch_are_refused_before_the_first_step(tmp_path, options, message):
+    model = task(scores=[5, 9, 6, 4])
+    before = copy.deepcopy(model.state_dict())
+    stages = [Stage("one", 3), Stage("two", 1, init_from="one")]
+    every = {"val_check_interval": 0.5} if "save_on_train_epoch_end" in options else {}
+    with pytest.raises(ValueError, match=f"stage 'two': init_from 'one': .*{message}"):
+        run(tmp_path, stages, model, callbacks=[checkpoint(tmp_path, **options)], **every)
+    assert equal(before, model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "options", [{"save_top_k": 2}, {"save_top_k": 2, "enable_version_counter": False, "filename": "{epoch}"}]
+)
+def test_several_best_files_with_names_of_their_own_serve_init_from(tmp_path, options):
+    stages = [Stage("one", 3), Stage("two", 1, init_from="one")]
+    _, watch, _ = run(tmp_path, stages, task(scores=[5, 9, 6, 4]), callbacks=[checkpoint(tmp_path, **options)])
+    assert len(watch.states) == 4
+
+
+def test_without_a_monitor_a_stage_that_others_start_from_is_validated_in_every_epoch(tmp_path):
+    stages = [Stage("one", 3), Stage("two", 1, init_from="one")]
+    kept = checkpoint(tmp_path, monitor=None)
+    with pytest.raises(ValueError, match="'two': init_from 'one': without a monitor"):
+        run(tmp_path, stages, callbacks=[kept], check_val_every_n_epoch=2)
+
+
+@pytest.mark.parametrize("data", [None, TinyData(4)])
+def test_an_interval_of_validation_longer_than_a_stage_is_refused_before_the_first_step(tmp_path, data):
+    model = task(scores=[1] * 3)
+    before = copy.deepcopy(model.state_dict())
+    stages = [Stage("one", 1), Stage("two", 2, init_from="one", batch_size=None if data is None else 2)]
+    with pytest.raises(ValueError, match=r"stage 'one': its 1 epochs have [46] training batches"):
+        run(
+            tmp_path,
+            stages,
+            model,
+            epochs=3,
+            callbacks=[checkpoint(tmp_path)],
+            data=data,
+            check_val_every_n_epoch=None,
+            val_check_interval=7,
+        )
+    assert equal(before, model.state_dict())
+
+
+def test_a_batch_size_that_leaves_too_few_batches_between_validations_is_refused_before_the_first_step(tmp_path):
+    model = task()
+    before = copy.deepcopy(model.state_dict())
+    stages = [Stage("one", 2, batch_size=2), Stage("two", 2, batch_size=8)]
+    with pytest.raises(ValueError, match=r"stage 'two': an epoch has 2 training batches, .* val_check_interval 4"):
+        run(tmp_path, stages, model, data=TinyData(), val_check_interval=4)
+    assert equal(before, model.state_dict())
+
+
+def test_a_batch_size_for_which_there_is_no_loader_is_refused_before_the_first_step(tmp_path):
+    class Few(TinyData):
+        def train_dataloader(self):
+            if (self.now[0] or 0) > 16:
+                raise ValueError("fewer than batch_size")
+            return super().train_dataloader()
+
+    model, data = task(), Few()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="stage 'two': fewer than batch_size"):
+        run(tmp_path, [Stage("one", 2), Stage("two", 2, batch_size=1000)], model, data=data)
+    assert equal(before, model.state_dict())
+    assert data.now == (None, None)
+
+
+def test_a_monitor_that_a_stage_no_longer_logs_is_not_that_of_the_stage_before(tmp_path):
+    class Half(Plain):
+        def validation_step(self, batch, batch_idx):
+            if self.current_epoch < 2:
+                super().validation_step(batch, batch_idx)
+            else:
+                self.log("val/other", 1.0)
+
+    kept = checkpoint(tmp_path, monitor="val/a", mode="min")
+    with pytest.raises(ValueError, match="stage 'two': monitor 'val/a' is not logged"):
+        run(tmp_path, [Stage("one", 2), Stage("two", 2)], task(Half), callbacks=[kept])
+
+
+def test_a_task_that_leaves_parts_unused_needs_the_strategy_that_finds_them():
+    class Partly(Plain):
+        has_unused_parameters = True
+
+    with pytest.raises(ValueError, match=r"leave parameters unused need .*ddp_find_unused_parameters_true"):
+        check_strategy([Stage("one", loss_terms=["a"])], DDPStrategy(), Partly().has_unused_parameters)
+    check_strategy([Stage("one")], DDPStrategy(find_unused_parameters=True), True)
+    check_strategy([Stage("one")], DDPStrategy())
+
+
+def test_stages_ask_the_task_whether_it_leaves_parts_unused(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(callbacks.staged_training, "check_strategy", lambda *arguments: asked.append(arguments[2]))
+    model = task()
+    run(tmp_path, [Stage("one")], model, epochs=1)
+    model.has_unused_parameters = True
+    run(tmp_path, [Stage("one")], model, epochs=1)
+    assert asked == [False, True]

@@ -1,5 +1,6 @@
 """A run that is killed and resumed equals one that was not, bit for bit, with dropout on."""
 
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback, seed_everything
+from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks import EpochSeed, Stage
 from tests.staged_task import (
@@ -295,3 +297,98 @@ def test_without_the_seed_of_the_epoch_a_resumed_run_differs(tmp_path):
         ckpt_path=tmp_path / "b" / "last.ckpt",
     )
     assert not equal(watch.states[-1], rest.states[-1])
+
+
+class Leave(Callback):
+    """What ``max_time`` does: ask for the end in mid-epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == 0:
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 5, 6, 8])
+def test_a_run_that_ended_in_mid_epoch_goes_on_with_that_epoch_anew(tmp_path, whole, epoch, caplog):
+    with caplog.at_level(logging.INFO):
+        eventful_run(tmp_path, [Leave(epoch)])
+    assert f"ended within epoch {epoch}: last.ckpt stays that of epoch {epoch - 1}" in caplog.text
+    _, rest, _ = eventful_run(tmp_path, resume=True)
+    assert_same(whole[1], rest, epoch)
+    assert_same_files(whole[0], tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("*.previous"))
+
+
+def test_a_run_that_ended_in_its_first_epoch_has_no_last_checkpoint(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        run(tmp_path, None, task(scores=[1] * 4), max_steps=3, callbacks=[checkpoint(tmp_path)])
+    assert not (tmp_path / "last.ckpt").exists()
+    assert "ended within epoch 0: there is no last checkpoint" in caplog.text
+
+
+def test_an_epoch_of_limited_batches_is_complete(tmp_path):
+    run(tmp_path, None, task(scores=[1] * 4), epochs=2, limit_train_batches=2, callbacks=[checkpoint(tmp_path)])
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+@pytest.mark.parametrize("filename", ["best", "{epoch}"])
+@pytest.mark.parametrize("at", ["mid-epoch", "validation"])
+def test_a_best_epoch_that_a_killed_run_found_and_a_resumed_one_does_not_find_again(tmp_path, at, filename):
+    """As on devices that do not compute the same twice: a file newer than the last checkpoint is in its way."""
+    stages = [Stage("one", 3), Stage("two", 2, init_from="one")]
+
+    def go(folder, scores, *callbacks, **options):
+        kept = checkpoint(folder, filename=filename)
+        return run(
+            folder,
+            stages,
+            task(scores=scores),
+            5,
+            [kept, *callbacks],
+            data=TinyData(4),
+            val_check_interval=0.5,
+            num_sanity_val_steps=0,
+            **options,
+        )
+
+    kill = Kill(2, 3) if at == "mid-epoch" else KillLate(2)
+    with pytest.raises(Killed):
+        go(tmp_path, [1, 2, 3.001, 0, 0], EpochSeed(), kill)
+    _, rest, trainer = go(tmp_path, [1, 2, 1.99, 0, 0], EpochSeed(), ckpt_path=tmp_path / "last.ckpt")
+    _, whole, _ = go(tmp_path / "whole", [1, 2, 1.99, 0, 0], EpochSeed())
+    assert equal(whole.states[-1], rest.states[-1])
+    assert not list(tmp_path.glob("*.previous"))
+    assert trainer.checkpoint_callback.best_model_score == 0
+
+
+class KillLate(Checkpoint):
+    """Dies at the second validation of an epoch, after the best file was written."""
+
+    def __init__(self, epoch):
+        self.epoch, self.seen = epoch, 0
+
+    def on_validation_end(self, trainer, pl_module):
+        self.seen += trainer.current_epoch == self.epoch
+        if self.seen == 2:
+            raise Killed
+
+
+def test_the_best_files_of_a_whole_run_are_all_that_is_left_of_it(whole):
+    names = sorted(path.name for path in (whole[0] / "checkpoints").iterdir())
+    assert names == ["best-body.ckpt", "best-head.ckpt", "best.ckpt", "last.ckpt"]
+
+
+def test_a_checkpoint_without_stages_leads_back_to_the_tasks_own_learning_rate(tmp_path):
+    run(tmp_path, None, task(scores=[1] * 4), epochs=1, callbacks=[checkpoint(tmp_path)])
+    stages = [Stage("one", 2, lr=0.05), Stage("two", 2)]
+    with pytest.warns(UserWarning, match="knows no stages"):
+        _, watch, _ = run(
+            tmp_path,
+            stages,
+            task(scores=[1] * 4),
+            callbacks=[checkpoint(tmp_path)],
+            ckpt_path=tmp_path / "last.ckpt",
+        )
+    assert watch.rates == [0.05, 1e-2, 1e-2]

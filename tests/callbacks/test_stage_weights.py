@@ -62,3 +62,14 @@ def test_a_checkpoint_of_another_epoch_is_refused(tmp_path, trainer):
 def test_a_missing_checkpoint_is_named(trainer, path):
     with pytest.raises(ValueError, match=f"there is no checkpoint {path or 'of its best epoch'}"):
         take_weights(trainer, task(), path, 4, "one")
+
+
+def test_a_file_that_is_no_checkpoint_is_an_error_like_any_other_and_not_one_of_the_first_process_alone(
+    tmp_path, trainer
+):
+    (tmp_path / "a.ckpt").write_bytes(b"cut off")
+    sent = []
+    trainer.strategy.broadcast = lambda message: sent.append(message) or message
+    with pytest.raises(ValueError, match=r"weights of stage 'one': .*a.ckpt: "):
+        take_weights(trainer, task(), str(tmp_path / "a.ckpt"), 2, "one")
+    assert len(sent) == 1

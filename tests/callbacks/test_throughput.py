@@ -58,6 +58,14 @@ def test_each_stage_is_measured_and_estimated_by_itself(tiny, trainer_in, said, 
     ]
 
 
+def test_the_first_batch_of_a_stage_is_timed_where_it_is_counted(tiny, trainer_in, said, clock, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    observer = Throughput(warm_up=0, steps=1)
+    stages = StagedTraining([Stage("one", 1, select=False), Stage("two", 1, select=False)])
+    trainer_in(observer, stages, max_epochs=2).fit(slow_model(tiny, clock), datamodule=tiny.Data())
+    assert [line.split(";")[0] for line in said[:2]] == ["Training at 2.0 images/s"] * 2
+
+
 def test_slow_training_with_several_threads_gets_advice(tiny, trainer_in, said, clock, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     trainer_in(Throughput(warm_up=0, steps=1), max_epochs=1).fit(slow_model(tiny, clock), datamodule=tiny.Data())
