@@ -3,6 +3,8 @@
 import itertools
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,21 @@ from callbacks.stage_run import StageRun
 from callbacks.stage_table import stage_table, write_stages
 from callbacks.stage_weights import same_on_all, take_weights
 from callbacks.staged_checkpoint import epoch_is_complete
+from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.protocols import FollowsStages, HasLossTerms
 
 _WHY_NAN = "a validation without gaze, or with one outcome only, leaves such a value undefined"
+
+
+@contextmanager
+def _faults_of_the_plan() -> Iterator[None]:
+    """Let what is wrong with the stages end a command with its message alone."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 class StagedTraining(Callback):
@@ -107,11 +121,12 @@ class StagedTraining(Callback):
             return None
         return f"stage {index + 1} of {len(self.stages)} ({self.stages[index].name}) was {what}"
 
+    @_faults_of_the_plan()
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fix the number of epochs, before anything asks for it.
 
         Raises:
-            ValueError: the stages do not fill the training.
+            ConfigurationError: the stages do not fill the training.
         """
         if stage != "fit":
             return
@@ -129,12 +144,13 @@ class StagedTraining(Callback):
         if self._max_epochs < 0:
             trainer.fit_loop.max_epochs = sum(lengths)
 
+    @_faults_of_the_plan()
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check all stages before the first step.
 
         Raises:
-            ValueError: see `check_stages`, `check_trained` and `check_strategy`; or the checkpoint to resume from is of
-                other stages, or a file that a later stage starts from is gone.
+            ConfigurationError: see `check_stages`, `check_trained` and `check_strategy`; or the checkpoint to resume
+                from is of other stages, or a file that a later stage starts from is gone.
         """
         if not self.stages:
             return
@@ -155,11 +171,12 @@ class StagedTraining(Callback):
         if any(size_of(stage, trainer) != (None, None) for stage in self.stages):
             self._follow(due, trainer, force=True)
 
+    @_faults_of_the_plan()
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check what is monitored, for tasks that could not tell before.
 
         Raises:
-            ValueError: a stage monitors what is never logged.
+            ConfigurationError: a stage monitors what is never logged.
         """
         if self.stages and not isinstance(pl_module, HasLossTerms):
             check_logged(self.stages, self._plan.lengths, trainer)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -240,3 +241,41 @@ def test_phantom_read_as_a_credentialed_source_is_called_synthetic(tiny, phantom
     )
     main(["test", "--run", str(tmp_path), f"--run_dir={tmp_path / 'tested'}"])
     assert "synthetic" in json.loads((tmp_path / "tested" / "results.json").read_text())["data"]
+
+
+_STAGED = [
+    "--config=cooperative_densenet201",
+    "--model.init_args.backbone=test_resnet.r160_in1k",
+    "--model.init_args.width=0.0625",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    *(f"--staged_training.sizes.{stage}.epochs=1" for stage in ("contrastive", "classify", "saliency", "fusion")),
+]
+
+
+def test_a_plan_of_stages_that_cannot_work_ends_with_its_reason_alone(small_data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", *small_data(), *_STAGED, "--staged_training.sizes.fusion.lr=-1", f"--runs={tmp_path}"])
+    assert end.value.code == 2
+    assert "stage 'fusion': lr is -1" in capsys.readouterr().err
+
+
+def test_a_training_that_stops_before_its_last_stage_is_not_tested_as_if_it_were_the_result(
+    small_data, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    main(["train", *small_data(), *_STAGED, "--trainer.max_steps=1", f"--run_dir={tmp_path / 'run'}"])
+    assert "Not tested: stage 1 of 4 (contrastive) was not finished" in caplog.text
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_classes_are_asked_of_data_that_have_them(tmp_path, capsys):
+    (tmp_path / "films").mkdir()
+    cv2.imwrite(str(tmp_path / "films" / "a.png"), 128 * np.ones((32, 32), np.uint8))
+    (tmp_path / "fixations.csv").write_text("image,x,y,duration\nfilms/a.png,4,5,0.3\n")
+    data = ["--data.class_path=ManifestDataModule", f"--data.init_args.root={tmp_path}"]
+    data += ["--data.init_args.fixations_csv=fixations.csv"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--config=baseline_resnet18", "--config=data/manifest", *data, f"--runs={tmp_path / 'runs'}"])
+    assert end.value.code == 2
+    assert "learns classes, and these data have no labels" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from data_modules.films.cache import FilmCache
 from data_modules.films.cache_files import CacheFiles, free_bytes, size_text
 from data_modules.films.cache_journal import read_journal
 from data_modules.films.cache_refusals import refuse_small_disk
-from gaze_lightning.commands.data_errors import data_errors_end_the_command
 from gaze_lightning.commands.data_options import data_parser, data_sections
+from gaze_lightning.commands.user_errors import user_errors_end_the_command
 
 
 def cache(files: list[str], args: list[str]) -> None:
@@ -33,7 +33,7 @@ def cache(files: list[str], args: list[str]) -> None:
     parser = data_parser("cache", cache.__doc__)
     parser.add_argument("--dry_run", type=bool, default=False, help="only say what would be built")
     options = parser.parse_args([*data_sections(files), *args])
-    with data_errors_end_the_command():
+    with user_errors_end_the_command():
         if options.data.init_args.get("cache_dir") is None:
             raise DataError(
                 "cache_dir is null: the cache would lie in a temporary folder and be gone with this command. Name a "

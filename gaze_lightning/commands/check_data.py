@@ -10,8 +10,8 @@ import data_modules
 from data_modules.doctor.examine import examine
 from data_modules.doctor.terminal import show
 from data_modules.phantom import write_phantom
-from gaze_lightning.commands.data_errors import data_errors_end_the_command
 from gaze_lightning.commands.data_options import data_parser, data_sections
+from gaze_lightning.commands.user_errors import user_errors_end_the_command
 
 _DESCRIPTION = """Read a source once, all of it, and report what is wrong with it before anything is trained.
 
@@ -45,7 +45,7 @@ def check_data(files: list[str], args: list[str]) -> None:
         help="read that many films only, a random sample that is the same every time (default: all)",
     )
     options = parser.parse_args([*data_sections(files), *args])
-    with data_errors_end_the_command():
+    with user_errors_end_the_command():
         data: data_modules.GazeDataModule = parser.instantiate_classes(options).data
     if isinstance(data, data_modules.PhantomDataModule) and not data.folder.exists():
         write_phantom(data.folder, data.knobs)

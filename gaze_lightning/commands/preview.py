@@ -9,8 +9,8 @@ import data_modules
 from callbacks.cam_cases import cases_of, choose_cases
 from callbacks.gaze_panels import draw_gaze_page
 from callbacks.panel_parts import save_png
-from gaze_lightning.commands.data_errors import data_errors_end_the_command
 from gaze_lightning.commands.data_options import data_parser, data_sections
+from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.privacy import opaque_id
 
 
@@ -29,7 +29,7 @@ def preview(files: list[str], args: list[str]) -> None:
     options = parser.parse_args([*data_sections(files), *args])
     if options.cases < 1:
         parser.error(f"--cases must be 1 or more, got {options.cases}")
-    with data_errors_end_the_command():
+    with user_errors_end_the_command():
         _draw(parser.instantiate_classes(options).data, options.cases, options.part, Path(options.output))
 
 

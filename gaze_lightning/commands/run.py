@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
-from gaze_lightning.commands.data_errors import data_errors_end_the_command
+from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.metrics_file import one_metrics_file
 from gaze_lightning.run_folder import checkpoint_of, remove_empty_run_folder
 
@@ -27,7 +27,7 @@ def run(command: str, args: list[str], images: str | None = None, resumed: Path 
         images: ``predict`` only: folder of films to predict instead of the configured data.
         resumed: ``train`` only: folder of an interrupted run, in which it goes on from its last checkpoint.
     """
-    with data_errors_end_the_command(), _no_empty_folder(), _one_metrics_file(resumed):
+    with user_errors_end_the_command(), _no_empty_folder(), _one_metrics_file(resumed):
         with tempfile.TemporaryDirectory(prefix="gaze_lightning_") as folder:
             if images is not None:
                 args = _predict_folder(args, Path(images), Path(folder))

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
+from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import LabelType
 
@@ -53,7 +54,9 @@ class GazeTask(LightningModule):
     ) -> None:
         super().__init__()
         if self.needs_classes and not class_names:
-            raise ValueError(f"{type(self).__name__} learns classes, and these data have no labels: choose other data")
+            raise ConfigurationError(
+                f"{type(self).__name__} learns classes, and these data have no labels: choose other data"
+            )
         if class_names and len(class_names) < (2 if label_type == "single" else 1):
             raise ValueError(f"class_names is {class_names}: too few for label_type {label_type!r}")
         if not 0 <= warmup < 1:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
+from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.gaze import render_saliency_batch
 from gaze_lightning.losses import GazeCAMLoss, GazeTarget, UncertaintyWeighting
 from gaze_lightning.protocols import LabelType
@@ -129,17 +130,17 @@ class GGCAM(Classifier):
         """Called by Lightning.
 
         Raises:
-            ValueError: ``released_init`` with half precision (its loss starts near 1e19) or gradient clipping.
+            ConfigurationError: ``released_init`` with half precision (its loss starts near 1e19) or gradient clipping.
         """
         if self.curriculum != "released_init":
             return
         if self.trainer.precision not in ("32-true", "64-true"):
-            raise ValueError(
+            raise ConfigurationError(
                 f"curriculum: released_init starts with losses near 1e19, precision {self.trainer.precision} cannot "
                 "hold them: set trainer.precision: 32-true, or curriculum: two_phase"
             )
         if self.trainer.gradient_clip_val:
-            raise ValueError(
+            raise ConfigurationError(
                 "curriculum: released_init relies on huge gradients of the gaze loss, clipping undoes it: remove "
                 "trainer.gradient_clip_val, or use curriculum: two_phase"
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from gaze_lightning.batch import Batch
+from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.gaze import render_saliency_batch
 from gaze_lightning.losses import ClassificationLoss, SaliencyKLLoss
 from gaze_lightning.metrics import ClassificationReport, SaliencyReport, cam_agreement
@@ -156,10 +157,10 @@ class MultiTask(GazeTask):
         """Called by Lightning.
 
         Raises:
-            ValueError: gaze is to be predicted, and no training reading has any.
+            ConfigurationError: gaze is to be predicted, and no training reading has any.
         """
         if "saliency" in self.active_loss_terms and self._gaze_in("train") == 0:
-            raise ValueError(
+            raise ConfigurationError(
                 f"{type(self).__name__} learns from gaze, and no training reading has any: choose data with gaze (for "
                 "mimic_cxr: data.init_args.gaze_sources), or a method that needs none"
             )
