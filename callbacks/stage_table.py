@@ -13,13 +13,13 @@ from callbacks.throughput import readable_time
 
 
 def stage_table(runs: list[StageRun]) -> Table:
-    """The table that is printed at the end: one row per stage that ran. Epochs are counted within the stage, from 1."""
+    """The table that is printed at the end: one row per stage that ran; ``at``: its best epoch, counted from 1."""
     table = Table(title="Stages", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("stage")
     for column in ("epochs", "trained", "best by"):
         table.add_column(column, justify="right")
     table.add_column("value")
-    for column in ("in epoch", "time"):
+    for column in ("at", "time"):
         table.add_column(column, justify="right")
     for run in runs:
         judged = run.monitor is not None and run.best_epoch is not None
@@ -28,7 +28,7 @@ def stage_table(runs: list[StageRun]) -> Table:
             run.name,
             f"{run.epochs}{'' if run.stopped is None else ' (early)'}",
             readable_count(run.trained),
-            run.monitor or "",
+            (run.monitor or "").removeprefix("val/"),
             f"{value} {'↓' if run.mode == 'min' else '↑'}" if judged else "",
             "" if run.best_epoch is None or not judged else str(run.best_epoch - run.start + 1),
             readable_time(run.seconds),
