@@ -292,6 +292,16 @@ def test_the_chosen_head_gives_the_probabilities_and_the_maps(head):
         torch.testing.assert_close(result["cam"], output.linear_maps)
 
 
+def test_a_stage_that_trains_the_linear_head_is_looked_at_through_it():
+    task, batch = cooperative().eval(), make_batch()
+    task.active_loss_terms = frozenset({"classify"})
+    with torch.no_grad():
+        output, result = task.model(batch["image"]), task.predict_step(batch, 0)
+    torch.testing.assert_close(result["cam"], output.linear_maps)
+    task.active_loss_terms = frozenset(task.loss_terms)
+    torch.testing.assert_close(task.predict_step(batch, 0)["probability"], output.logits.softmax(dim=1))
+
+
 def test_test_step_scores_predicted_gaze_and_maps_beside_the_references(tmp_path):
     task, batch = cooperative().eval(), make_batch()
     batch["mean_saliency"] = torch.full_like(batch["saliency"], 1.0)

@@ -138,7 +138,9 @@ class Cooperative(MultiTask):
     def predict(self, image: Tensor) -> Prediction:
         """Run the whole network on films ``[B, 1, H, W]`` in [0, 1]."""
         output = self.model(image)
-        match self.head:
+        terms = self.active_loss_terms
+        # a stage that trains the linear head alone is looked at through it; outside a training all terms are active
+        match "linear" if self.head == "fusion" and "classify" in terms and "fusion" not in terms else self.head:
             case "fusion":
                 assert self.model.fusion_head is not None
                 maps = self.model.fusion_head.class_maps(self.model.fused(output.features, output.decoded))
