@@ -2,10 +2,10 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from gaze_lightning.batch import Batch
+from gaze_lightning.gaze import cell_overlap
 
 
 def check_smaller(own: tuple[int, int], wanted: tuple[int, int]) -> None:
@@ -62,31 +62,17 @@ def make_smaller(batch: Batch, size: tuple[int, int]) -> Batch:
 
 
 def pool_area(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the mean of the last two dimensions over the area of each new cell; cells are cut where they must be.
-
-    Unlike adaptive pooling it takes cut cells by their share, so that what an image shows stays where it was.
+    """Return the mean of the last two dimensions over the area of each new cell; cut cells count by their share.
 
     Args:
         values: ``[..., H, W]``, floating point.
         size: (h, w), neither larger.
     """
-    return _pool_axis(_pool_axis(values, size[0], values.ndim - 2), size[1], values.ndim - 1)
-
-
-def _pool_axis(values: Tensor, n_out: int, dim: int) -> Tensor:
-    n_in = values.shape[dim]
-    out = torch.arange(n_out, device=values.device)
-    first = out * n_in // n_out
-    shape = [1] * values.ndim
-    shape[dim] = n_out
-    pooled = values.new_zeros([n_out if d == dim else n for d, n in enumerate(values.shape)])
-    for tap in range(n_in // n_out if n_in % n_out == 0 else n_in // n_out + 2):
-        cell = first + tap
-        # an old cell is n_out units long, a new one n_in
-        overlap = torch.minimum((cell + 1) * n_out, (out + 1) * n_in) - torch.maximum(cell * n_out, out * n_in)
-        share = overlap.clamp(min=0).to(values.dtype) / n_in
-        pooled += values.index_select(dim, cell.clamp(max=n_in - 1)) * share.reshape(shape)
-    return pooled
+    rows, columns = (
+        (cell_overlap(source, target, values.device) * target / source).to(values.dtype)
+        for source, target in zip(values.shape[-2:], size, strict=True)
+    )
+    return rows @ values @ columns.T
 
 
 def _smaller_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:

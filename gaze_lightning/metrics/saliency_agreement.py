@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gaze_lightning.batch import Batch
-from gaze_lightning.gaze import render_saliency_batch
+from gaze_lightning.gaze import cell_overlap, render_saliency_batch
 from gaze_lightning.metrics.functional import auc_judd, correlation_coefficient, nss, saliency_kl, similarity
 
 AGREEMENT_VALUES = ("cc", "kl", "sim", "nss", "auc_judd")
@@ -159,15 +159,6 @@ def resample_density(density: Tensor, size: tuple[int, int]) -> Tensor:
     if density.shape[-2:] == size:
         return density
     rows, columns = (
-        _overlap(source, target, density.device) for source, target in zip(density.shape[-2:], size, strict=True)
+        cell_overlap(source, target, density.device) for source, target in zip(density.shape[-2:], size, strict=True)
     )
     return rows @ density @ columns.T
-
-
-def _overlap(source: int, target: int, device: torch.device) -> Tensor:
-    """Share of each of ``source`` cells that lies in each of ``target`` cells, float64 ``[target, source]``."""
-    # in units of 1 / (source * target) all edges are integers, and the shares of a cell add up to one
-    low = torch.arange(source, device=device)[None] * target
-    into = torch.arange(target, device=device)[:, None] * source
-    common = torch.minimum(low + target, into + source) - torch.maximum(low, into)
-    return common.clamp(min=0).double() / target

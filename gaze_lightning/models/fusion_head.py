@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gaze_lightning.gaze import cell_overlap
+
 
 class FusionHead(nn.Module):
     """Means of all maps, concatenated, into two linear layers.
@@ -75,20 +77,13 @@ class FusionHead(nn.Module):
             total = torch.einsum("bck,bkhw->bchw", parts[0], maps[0].float())
             for part, finer in zip(parts[1:], maps[1:], strict=True):
                 own = torch.einsum("bck,bkhw->bchw", part, finer.float())
-                total = total + _shares(height, own.shape[2], own) @ own @ _shares(width, own.shape[3], own).T
+                rows, columns = (
+                    (cell_overlap(pixels, cells, own.device) * cells / pixels).to(own.dtype)
+                    for pixels, cells in zip(own.shape[2:], (height, width), strict=True)
+                )
+                total = total + rows @ own @ columns.T
             return total
 
 
 def _means(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([m.mean(dim=(2, 3), dtype=torch.float32) for m in maps], dim=1)
-
-
-def _shares(cells: int, pixels: int, like: Tensor) -> Tensor:
-    """``[cells, pixels]``: share of each pixel in each cell when both divide the same length evenly; rows sum to 1.
-
-    Not adaptive pooling, whose windows overlap, and so change the mean, where the sizes do not divide.
-    """
-    edges = torch.arange(cells + 1, device=like.device, dtype=torch.float64) * pixels / cells
-    left = torch.arange(pixels, device=like.device, dtype=torch.float64)
-    overlap = torch.minimum(edges[1:, None], left + 1) - torch.maximum(edges[:-1, None], left)
-    return (overlap.clamp(min=0) * cells / pixels).to(like.dtype)
