@@ -209,7 +209,7 @@ def test_a_run_that_cannot_go_on_says_why_and_loses_nothing(go, whole, tmp_path)
     staged["sizes"]["diagnose"] = staged["sizes"].pop("classify")
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     before = _contents(run)
-    text = go(["resume", "--run", str(run)], status=1)
+    text = go(["resume", "--run", str(run)], status=2)
     assert "stage 2 is 'classify'; here the stages are contrastive, diagnose, saliency, fusion" in text
     assert _contents(run) == before
     text = go(["resume", "--run", str(run), "--trainer.max_epoch=3"], status=2)

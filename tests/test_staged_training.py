@@ -425,7 +425,7 @@ def test_the_table_of_stages_is_printed_and_written(tmp_path, capsys):
     assert rows[1]["monitor"] is None
     assert rows[1]["values"].keys() == {"val/a", "val/b", "val/score"}
     printed = capsys.readouterr().out
-    for text in ("heads", "early", "18", "val/score", "all", "74"):
+    for text in ("heads", "early", "18", "score ", "all", "74"):
         assert text in printed
 
 
