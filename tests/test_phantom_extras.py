@@ -14,35 +14,7 @@ import pytest
 
 from data_modules.errors import DataError
 from data_modules.phantom import PhantomKnobs, is_complete, write_phantom
-
-MIMIC = "physionet.org/files/mimic-cxr-jpg/2.1.0"
-
-
-EGD = "physionet.org/files/egd-cxr/1.0.0"
-
-
-REFLACX = "physionet.org/files/reflacx-xray-localization/1.0.0/main_data"
-
-
-REFLACX_FIXATIONS = [
-    "timestamp_start_fixation",
-    "timestamp_end_fixation",
-    "x_position",
-    "y_position",
-    "pupil_area_normalized",
-    "angular_resolution_x_pixels_per_degree",
-    "angular_resolution_y_pixels_per_degree",
-    "window_width",
-    "window_level",
-    "xmin_shown_from_image",
-    "ymin_shown_from_image",
-    "xmax_shown_from_image",
-    "ymax_shown_from_image",
-    "xmin_in_screen_coordinates",
-    "ymin_in_screen_coordinates",
-    "xmax_in_screen_coordinates",
-    "ymax_in_screen_coordinates",
-]
+from tests.test_phantom_formats import EGD, MIMIC, REFLACX, REFLACX_FIXATIONS
 
 
 def header(path: Path) -> list[str]:
