@@ -1,6 +1,8 @@
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from gaze_lightning.models import Backbone, normalise_films
 
@@ -164,3 +166,158 @@ def test_normalising_shifts_and_scales_a_copy(divide_by_max):
     assert torch.equal(normalise_films(image, 0.5, 0.25, divide_by_max), literal)
     assert torch.equal(image, before)
     assert torch.isfinite(normalise_films(torch.zeros_like(image), 0.5, 0.25, divide_by_max)).all()
+
+
+NAMED = ["resnet18", "resnet50", "densenet121", "densenet201", "vgg16", "googlenet", "tf_efficientnetv2_s"]
+
+
+@pytest.mark.parametrize("name", [*NAMED, "convnext_tiny", "vgg11_bn", "mobilenetv3_small_100", "test_nfnet"])
+def test_every_trained_parameter_gets_a_gradient(name):
+    """Otherwise training on several devices (DDP) stops."""
+    backbone = Backbone(name)
+    backbone(IMAGE).sum().backward()
+    assert [key for key, p in backbone.named_parameters() if (p.grad is None) == p.requires_grad] == []
+    if name in NAMED or name.startswith("vgg"):
+        assert all(p.requires_grad for p in backbone.parameters())
+
+
+def test_the_unused_norm_of_a_convnexts_head_keeps_its_name_and_is_not_trained():
+    backbone = Backbone("convnext_tiny")
+    assert backbone.net.state_dict().keys() == timm.create_model("convnext_tiny", num_classes=0).state_dict().keys()
+    frozen = [key for key, p in backbone.net.named_parameters() if not p.requires_grad]
+    assert frozen == ["head.norm.weight", "head.norm.bias"]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "tf_efficientnetv2_s"])
+def test_the_keys_and_the_initial_weights_are_timms(name):
+    torch.manual_seed(3)
+    backbone = Backbone(name).net.state_dict()
+    torch.manual_seed(3)
+    literal = timm.create_model(name, num_classes=0, global_pool="", in_chans=1).state_dict()
+    assert list(backbone) == list(literal)
+    assert all(torch.equal(backbone[key], value) for key, value in literal.items())
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    """timm's own, all of it, of one input channel."""
+    return timm.create_model("vgg11", num_classes=5, in_chans=1).eval()
+
+
+@torch.no_grad()
+def test_of_a_vgg_only_the_convolutions_are_built(vgg):
+    backbone = Backbone("vgg11").eval()
+    expected = [key for key in vgg.state_dict() if key.startswith("features.")]
+    assert list(backbone.net.state_dict()) == expected
+    backbone.net.load_state_dict({key: vgg.state_dict()[key] for key in expected})
+    assert torch.equal(backbone(IMAGE), vgg.forward_features(IMAGE))
+
+
+def test_a_weights_file_of_a_whole_vgg_fills_the_convolutions(vgg, tmp_path):
+    save_file(vgg.state_dict(), tmp_path / "vgg.safetensors")
+    backbone = Backbone("vgg11")
+    report = backbone.load_pretrained(str(tmp_path / "vgg.safetensors"))
+    assert report.missing == report.mismatched == ()
+    assert {key.split(".")[0] for key in report.unexpected} == {"pre_logits", "head"}
+    for key, value in backbone.net.state_dict().items():
+        assert torch.equal(value, vgg.state_dict()[key]), key
+
+
+def test_pretrained_true_fills_the_convolutions_of_a_vgg(vgg, monkeypatch):
+    create = timm.create_model
+
+    def stored(*args, pretrained=False, **kwargs):
+        net = create(*args, **kwargs)
+        if pretrained:
+            net.load_state_dict(vgg.state_dict(), strict=False)
+        return net
+
+    monkeypatch.setattr(timm, "create_model", stored)
+    backbone = Backbone("vgg11", pretrained=True)
+    assert all(torch.equal(value, vgg.state_dict()[key]) for key, value in backbone.net.state_dict().items())
+
+
+def resnet18_up_to(net, name, x):
+    """The head of torchvision's and timm's ResNet, literally: the map at a position and the layers that follow."""
+    x = net.act1(net.bn1(net.conv1(x)))
+    rest = [net.maxpool, net.layer1, net.layer2, net.layer3, net.layer4]
+    n = {"stem": 0, "stage1": 2, "stage2": 3, "stage3": 4, "stage4": 5}[name]
+    return nn.Sequential(*rest[:n])(x), nn.Sequential(*rest[n:])
+
+
+@pytest.mark.parametrize("position", ["stem", "stage1", "stage2", "stage3", "stage4"])
+def test_a_change_equals_a_forward_split_by_hand(position):
+    backbone = Backbone("resnet18", in_chans=3, mean=0.4, std=0.2).eval()
+    factor = torch.tensor(0.7, requires_grad=True)
+    out = backbone(IMAGE, position, lambda x: x * factor.sigmoid())
+    (gradient,) = torch.autograd.grad(out.sum(), factor)
+    middle, rest = resnet18_up_to(backbone.net, position, ((IMAGE - 0.4) / 0.2).expand(-1, 3, -1, -1))
+    literal = rest(middle * factor.sigmoid())
+    assert torch.equal(out, literal)
+    assert torch.equal(gradient, torch.autograd.grad(literal.sum(), factor)[0])
+    assert not torch.allclose(out, backbone(IMAGE))
+
+
+POSITIONS = {
+    "resnet18": ["stem 64 2", "stage1 64 4", "stage2 128 8", "stage3 256 16", "stage4 512 32"],
+    "densenet121": ["stem 64 2", "stage1 256 4", "stage2 512 8", "stage3 1024 16", "stage4 1024 32"],
+    "vgg11": ["stem 64 1", "stage1 128 2", "stage2 256 4", "stage3 512 8", "stage4 512 16", "stage5 512 32"],
+    "googlenet": ["stem 64 2", "stage1 192 4", "stage2 480 8", "stage3 832 16", "stage4 1024 32"],
+    "convnext_tiny": ["stem 96 4", "stage1 96 4", "stage2 192 8", "stage3 384 16", "stage4 768 32"],
+    "efficientnet_b0": [
+        "stem 32 2",
+        "stage1 16 2",
+        "stage2 24 4",
+        "stage3 40 8",
+        "stage4 112 16",
+        "stage5 1280 32",
+    ],
+    "test_nfnet": ["stem 64 2", "stage1 32 4", "stage2 64 8", "stage3 96 16", "stage4 192 32"],
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_have_these_channels_and_strides_and_identity_changes_nothing(name):
+    backbone = Backbone(name).eval()
+    plain, seen = backbone(IMAGE), []
+
+    def look(x):
+        seen.append(x)
+        return x
+
+    found = []
+    for position in backbone.positions:
+        assert torch.equal(backbone(IMAGE, position, look), plain)
+        found.append(f"{position} {seen[-1].shape[1]} {64 // seen[-1].shape[2]}")
+    assert found == POSITIONS[name]
+    assert len(seen) == len(found)
+    assert torch.equal(seen[-1], plain)
+
+
+def test_levels_that_are_not_one_map_are_no_positions():
+    assert Backbone("hrnet_w18_small").positions == ("stage4",)
+
+
+def test_an_unknown_position_lists_the_known_ones():
+    with pytest.raises(ValueError, match="test_resnet has no position 'layer1'; choose one of stem, stage1, stage2"):
+        Backbone("test_resnet")(IMAGE, "layer1", lambda x: x)
+
+
+@torch.no_grad()
+def test_a_change_acts_once_and_is_gone_also_after_an_error():
+    backbone = Backbone("test_resnet").eval()
+    plain = backbone(IMAGE)
+
+    def fail(_x):
+        raise RuntimeError("on purpose")
+
+    for position in backbone.positions:
+        with pytest.raises(RuntimeError, match="on purpose"):
+            backbone(IMAGE, position, fail)
+        assert torch.equal(backbone(IMAGE), plain)
+        assert not torch.equal(backbone(IMAGE, position, lambda x: 0.5 * x), plain)
+        assert torch.equal(backbone(IMAGE), plain)
+        assert torch.equal(backbone(IMAGE, position), plain)
+        assert torch.equal(backbone(IMAGE, None, fail), plain)
+    assert not any(module._forward_hooks for module in backbone.modules())
