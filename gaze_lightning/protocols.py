@@ -1,6 +1,7 @@
 """What callbacks may ask of a task; they use these protocols and never test for a particular method."""
 
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -71,4 +72,77 @@ class CountsGaze(Protocol):
 
     def with_gaze(self, part: Literal["train", "validate", "test"]) -> int:
         """Number of readings of this part that have gaze."""
+        ...
+
+
+class TrainingFilms(Protocol):
+    """Films of the training part in canonical (not augmented) geometry, read block by block."""
+
+    sample_ids: tuple[str, ...]
+    """One reading of each film, in the order of the films. Real ids: they stay in memory."""
+
+    class_counts: dict[str, int]
+    """Class -> films that show it; empty without labels."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the films' pixels in their order."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of films."""
+        ...
+
+    def blocks(self, size: int) -> Iterator[Tensor]:
+        """Yield the films in their order, uint8 ``[b, 1, H, W]`` with ``b`` at most ``size``."""
+        ...
+
+
+class FilmStatistics(NamedTuple):
+    """What the training films have in common, in canonical geometry."""
+
+    mean: Tensor
+    """float32 ``[H, W]`` in [0, 1]: the mean film."""
+    structure: float
+    """Standard deviation of the mean film over the mean of the films' own, over the pixels that at least half of the
+    films cover: near 0 for films that are not aligned, 1 for films that are all the same."""
+    coverage: Tensor
+    """float32 ``[H, W]`` in [0, 1]: share of the films that cover the pixel."""
+    n: int
+    """Number of films that were averaged."""
+
+
+@runtime_checkable
+class OffersTrainingFilms(Protocol):
+    """A data module that shows a task what its training films are like; everything after ``setup``."""
+
+    image_size: tuple[int, int]
+    """(H, W) of the canvas, pixels."""
+
+    batch_size: int
+    """Per process, in training."""
+
+    def training_films(self, n: int | None, seed: int) -> TrainingFilms:
+        """Draw ``n`` films of the training part, balanced over the classes; None: all of them."""
+        ...
+
+    def film_statistics(self) -> FilmStatistics:
+        """Mean, structure and coverage of the training films."""
+        ...
+
+    def mean_training_gaze(self) -> Tensor | None:
+        """Mean of the training readings' maps on the canvas: float32 ``[H, W]``, sums to 1; None without gaze."""
+        ...
+
+    def leave_geometry_to_task(self) -> None:
+        """From now on training batches hold films before their geometric augmentation, and its affine as ``warp``."""
+        ...
+
+
+@runtime_checkable
+class HasGlobalMap(Protocol):
+    """A task that weighs the pixels of all films by one map."""
+
+    def global_map(self) -> Tensor | None:
+        """The stored map: float32 ``[H, W]``, not negative; None where this model weighs each film by its own."""
         ...

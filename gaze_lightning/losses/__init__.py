@@ -6,6 +6,7 @@ from gaze_lightning.losses.label_pairs import LabelPairs, label_pairs
 from gaze_lightning.losses.pair_loss import PairLoss
 from gaze_lightning.losses.saliency_kl import SaliencyKLLoss, SaliencyLoss
 from gaze_lightning.losses.supcon import SupConLoss
+from gaze_lightning.losses.total_variation import total_variation
 from gaze_lightning.losses.triplet import TripletLoss
 from gaze_lightning.losses.uncertainty import UncertaintyWeighting
 
@@ -22,4 +23,5 @@ __all__ = [
     "TripletLoss",
     "UncertaintyWeighting",
     "label_pairs",
+    "total_variation",
 ]

@@ -1,5 +1,6 @@
 """Backbone and CAM head together."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -22,14 +23,18 @@ class CAMClassifier(nn.Module):
         self.backbone = backbone
         self.head = CAMHead(backbone.num_features, num_classes, cam_scale)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, position: str | None = None, change: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Classify films.
 
         Args:
             image: float32 ``[B, 1, H, W]`` in [0, 1].
+            position: where in the backbone ``change`` acts, one of ``Backbone.positions``; None: nowhere.
+            change: applied to the features there.
 
         Returns:
             Logits ``[B, K]`` and maps ``[B, K, h, w]`` on the backbone's grid.
         """
-        logits, maps = self.head(self.backbone(image))
+        logits, maps = self.head(self.backbone(image, position, change))
         return logits, maps
