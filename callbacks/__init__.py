@@ -1,7 +1,8 @@
-"""Lightning callbacks: observers (CAM pages, results, speed, provenance) and the ones that stage a training."""
+"""Lightning callbacks: observers (CAM pages, maps, results, speed, provenance) and the ones that stage a training."""
 
 from callbacks.cam_logger import CAMLogger
 from callbacks.epoch_seed import EpochSeed
+from callbacks.global_map_logger import GlobalMapLogger
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.provenance import Provenance
 from callbacks.reload_on_plateau import ReloadOnPlateau
@@ -15,6 +16,7 @@ from callbacks.throughput import Throughput
 __all__ = [
     "CAMLogger",
     "EpochSeed",
+    "GlobalMapLogger",
     "PredictionWriter",
     "Provenance",
     "ReloadOnPlateau",

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -18,6 +16,7 @@ from callbacks.cam_panels import draw_cam_page
 from callbacks.gathering import data_note, loaders_of
 from callbacks.panel_parts import save_png
 from callbacks.saliency_panels import draw_saliency_page
+from callbacks.sharing import share_pictures
 from callbacks.stage import position_in
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import HasLossTerms, LabelType, MakesCAMs, PredictsSaliency
@@ -120,19 +119,11 @@ class CAMLogger(Callback):
         self._share(trainer, key, pages)
 
     def _share(self, trainer: Trainer, key: str, pages: list[Path]) -> None:
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not loggers:
-            return
-        if getattr(getattr(trainer, "datamodule", None), "open_data", False) is not True:
-            if not self.upload_to_cloud:
-                self._tell(
-                    "CAM panels stay in the run folder and are not sent to W&B: the images of this source are not"
-                    " declared open. CAMLogger's upload_to_cloud: true acknowledges that they may be uploaded."
-                )
-                return
-            _record_acknowledgement(Path(trainer.default_root_dir), data_note(trainer))
-        for logger in loggers:
-            logger.log_image(key=f"cams/{key}", images=[str(page) for page in pages])
+        refusal = share_pictures(
+            trainer, f"cams/{key}", pages, what="CAM panels", owner="CAMLogger", acknowledged=self.upload_to_cloud
+        )
+        if refusal is not None:
+            self._tell(refusal)
 
     def _tell(self, text: str) -> None:
         if text not in self._told:
@@ -170,13 +161,3 @@ def _progress(trainer: Trainer, module: object) -> list[str]:
         terms = [term for term in module.loss_terms if term in module.active_loss_terms]
         words.append(f"loss terms in use: {', '.join(terms)}")
     return words
-
-
-def _record_acknowledgement(root: Path, source: str) -> None:
-    path = root / "cloud_upload_acknowledged.txt"
-    if not path.exists():
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        path.write_text(
-            f"{when}: CAMLogger(upload_to_cloud=True) acknowledged that CAM panels of {source} are sent to W&B.\n",
-            encoding="utf-8",
-        )

@@ -22,6 +22,7 @@ usage: gaze-lightning COMMAND [options]
   test       evaluate on the test split        (test --run runs/<experiment>/<run id>)
   predict    probabilities and CAM overlays    (predict --run runs/... --images folder/)
   compare    finished runs side by side        (compare 'plain=runs/baseline_resnet50/*' 'gaze=runs/ggcam_resnet50/*')
+  maps       are the global maps of repeated runs the same?    (maps 'anchors=runs/global_attention_resnet18/*' ...)
   check-data read everything once and report what is wrong (check-data --config data/egd_cxr ...)
   cache      build the cache of resized films beforehand    (cache --config data/mimic_cxr ...)
   preview    draw some films of a source with fixations and maps (preview --config data/reflacx ...)
@@ -121,7 +122,7 @@ def _fit_arguments(args: list[str]) -> list[str]:
 def _list() -> None:
     print("Experiments")  # noqa: T201
     for name in available():
-        print(f"  {name:<34} {description(name)}")  # noqa: T201
+        print(f"  {name:<45} {description(name)}")  # noqa: T201
     for group in ("data", "setting", "trainer", "logger"):
         print(f"{group:<9} {', '.join(available(group))}")  # noqa: T201
 
@@ -152,6 +153,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from gaze_lightning.commands.compare import compare
 
             compare(rest)
+        case "maps":
+            from gaze_lightning.commands.maps import maps
+
+            maps(rest)
         case "preview" | "cache" | "check-data":
             names, rest = _take(rest, "--config", "-c")
             files = [str(file) for file in _resolved(names).files]

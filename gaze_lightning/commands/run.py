@@ -76,6 +76,7 @@ def _farewell(folder: Path) -> None:
         "metrics.csv": "curves",
         "stages.json": "what each stage reached",
         "cams": "CAM panels (PNG)",
+        "attention": "the map of all films (PNG, JSON)",
         "overlays": "CAM overlays (PNG)",
         "checkpoints": ", ".join(sorted(path.name for path in folder.glob("checkpoints/*.ckpt"))),
         "config.yaml": "the resolved configuration",

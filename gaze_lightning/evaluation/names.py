@@ -15,8 +15,8 @@ _NAMES = {
     "iou_lesion": "IoU with lesion",
 }
 _AGREEMENT = {"cc": "CC", "kl": "KL divergence", "sim": "SIM", "nss": "NSS", "auc_judd": "AUC-Judd"}
-_MAPS = {"saliency": "predicted gaze", "gaze": "CAM"}
-_LOWER_IS_BETTER = {"nll", "gaze_kl", "saliency_kl"}
+_MAPS = {"saliency": "predicted gaze", "gaze": "CAM", "attention": "attention map"}
+_LOWER_IS_BETTER = {"nll", "gaze_kl", "saliency_kl", "attention_kl"}
 
 
 def readable_name(name: str, section: bool = False) -> str:

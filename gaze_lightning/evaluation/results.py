@@ -97,8 +97,9 @@ def compute_results(
 
     Args:
         outputs: samples, each once. A value called ``<name>_chance`` becomes the chance rate of ``<name>``. Values of
-            :func:`gaze_lightning.metrics.gaze_references` become the references of ``saliency_*`` and ``gaze_*``; of
-            the mean map's, the paired difference is measured as well: over the readings where both are defined.
+            :func:`gaze_lightning.metrics.gaze_references` become the references of ``saliency_*``, ``gaze_*`` and
+            ``attention_*``; of the mean map's, the paired difference is measured as well: over the readings where both
+            are defined.
         class_names: ``K`` names; without any, the outputs have no probabilities and need no labels.
         label_type: what ``outputs.label`` holds.
         data: one line that says what the samples are.
@@ -160,7 +161,7 @@ def _mean(name: str, values: Array, others: Mapping[str, Array], boot: Bootstrap
 def _agreement(name: str) -> str:
     """Which agreement of a map with gaze a value is, e.g. ``cc`` of ``saliency_cc``; empty: none."""
     of, _, agreement = name.partition("_")
-    return agreement if of in ("saliency", "gaze") and agreement in AGREEMENT_VALUES else ""
+    return agreement if of in ("saliency", "gaze", "attention") and agreement in AGREEMENT_VALUES else ""
 
 
 def _without_nan(content: Any) -> Any:

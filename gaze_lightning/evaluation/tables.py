@@ -16,6 +16,7 @@ _SECTIONS = {
     "Classification": ("auroc", "accuracy", "f1", "nll"),
     "Gaze: predicted map, own gaze": ("saliency_",),
     "Gaze: true class's CAM, own gaze": ("gaze_",),
+    "Gaze: attention map, own gaze": ("attention_",),
     "Localisation: true class's CAM": ("pointing", "energy", "iou"),
     "Other": ("",),
 }
