@@ -55,11 +55,13 @@ class Augmented:
         image: uint8 ``[H, W]``.
         fixations: moved like the image.
         film_box: x0, y0, x1, y1: bounding box of the moved film, cut to the image.
+        matrix: float64 ``[2, 3]``: the affine that moved them.
     """
 
     image: npt.NDArray[np.uint8]
     fixations: Fixations
     film_box: Box
+    matrix: npt.NDArray[np.float64]
 
 
 class Augmenter:
@@ -73,11 +75,16 @@ class Augmenter:
         options: the ranges.
         image_size: ``(H, W)``, pixels.
         seed: of all augmentation.
+        moves_pixels: whether the image moves too; False leaves that to whoever gets the matrix, which is the same, as
+            are fixations and boxes.
     """
 
-    def __init__(self, options: Augmentation, image_size: tuple[int, int], seed: int) -> None:
+    def __init__(
+        self, options: Augmentation, image_size: tuple[int, int], seed: int, moves_pixels: bool = True
+    ) -> None:
         height, width = image_size
         self.seed = seed
+        self.moves_pixels = moves_pixels
         self._probes = np.array([[0.0, 0.0], [width, 0.0], [0.0, height]])
         self._photometric = A.Compose(
             [A.RandomBrightnessContrast(options.brightness, options.contrast, brightness_by_max=True, p=1.0)]
@@ -122,12 +129,14 @@ class Augmenter:
             # The padding stays black: brightness belongs to the film.
             image = np.where(image_inside(film_box, image.shape), self._photometric(image=image)["image"], 0)
         # albumentations counts pixel centres as whole numbers, we count their edges: shift by half a pixel.
-        moved = self._geometric(image=image.astype(np.uint8), keypoints=self._probes - 0.5)
+        image = image.astype(np.uint8)
+        moved = self._geometric(image=image, keypoints=self._probes - 0.5)
         matrix = affine_from_probes(self._probes, np.asarray(moved["keypoints"], dtype=np.float64)[:, :2] + 0.5)
         height, width = image.shape
         x0, y0, x1, y1 = move_box(np.array([film_box]), matrix)[0]
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-        return Augmented(moved["image"], move_fixations(fixations, matrix), box)
+        image = moved["image"] if self.moves_pixels else image
+        return Augmented(image, move_fixations(fixations, matrix), box, matrix)
 
 
 def image_inside(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

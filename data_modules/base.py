@@ -14,16 +14,21 @@ import pandas as pd
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
+from data_modules.alignment import Align, chest_fits, with_alignment_note
 from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
 from data_modules.collate import collate
 from data_modules.dataset import GazeDataset, Sample
 from data_modules.errors import DataError
+from data_modules.film_fits import FilmFits
+from data_modules.film_statistics import evenly_spaced, film_statistics
 from data_modules.films.cache import FilmCache, open_cache
 from data_modules.films.intensity import Intensity
 from data_modules.fingerprint import fingerprint_of
 from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of, mean_gaze, shuffled_gaze
+from data_modules.geometry import FilmFit
 from data_modules.learnable import refuse_nothing_to_learn, warn_of_unknown_classes
 from data_modules.loading import LateLoader, finish_batch, start_worker
 from data_modules.reader_policy import ReaderPolicy, mean_readers, mean_weight
@@ -47,8 +52,11 @@ from data_modules.splits import (
     write_split,
 )
 from data_modules.summary import summary
+from data_modules.training_films import DrawnFilms
+from data_modules.training_gaze import mean_on_films
 from data_modules.training_mean import MeanMap, TrainingMean, largest_padding
 from gaze_lightning.gaze import Fixations
+from gaze_lightning.protocols import FilmStatistics
 
 if TYPE_CHECKING:
     from data_modules.doctor.finding import Finding
@@ -159,8 +167,10 @@ class GazeDataModule(LightningDataModule):
         self.excluded: dict[str, dict[str, int]]
         """Readings, and gaze points and outlines, that were left out: reason -> number; exists after `setup`."""
         self._table: ReadingTable | None = None
+        self._own_fits: list[FilmFit | None] | None = None
         self._datasets: dict[str, GazeDataset] = {}
         self._has_split = False
+        self._moves_pixels = True
         self._stage_batch_size: int | None = None
         self._stage_image_size: tuple[int, int] | None = None
 
@@ -169,6 +179,12 @@ class GazeDataModule(LightningDataModule):
 
     reader_policy: ReaderPolicy = "separate"
     """What is made of several readings of one film; sources that have them offer the choice."""
+
+    align: Align = "film"
+    """How films are placed on the canvas; sources that have chest boxes offer the choice."""
+
+    chest_margin: float = 0.1
+    """What ``chest_box`` shows around the box on each side, as a fraction of its width and height."""
 
     @abstractmethod
     def read_table(self) -> ReadingTable:
@@ -233,13 +249,61 @@ class GazeDataModule(LightningDataModule):
         """How many readings of a part have gaze; exists after `setup`."""
         return sum(len(own) > 0 for own in self._datasets[part].gaze)
 
+    def training_films(self, n: int | None, seed: int) -> DrawnFilms:
+        """Draw films of the training part, balanced over the classes (`draw_balanced`); needs `setup`.
+
+        Args:
+            n: number of films, each counted once whatever its number of readings; None: all.
+            seed: of the draw, independent of ``seed``.
+
+        Raises:
+            DataError: if the training part is empty.
+            ValueError: if ``n`` is not positive.
+        """
+        return DrawnFilms.of(self._datasets["train"], self.class_names, n, seed)
+
+    def film_statistics(self) -> FilmStatistics:
+        """Mean, structure and coverage of at most 4096 training films, evenly spaced in their order; needs `setup`.
+
+        Raises:
+            DataError: if the training part is empty.
+        """
+        films = evenly_spaced(self.training_films(None, 0).films)
+        return film_statistics(self._cache, films, self._boxes(films))
+
+    def mean_training_gaze(self) -> Tensor | None:
+        """Mean of the training readings' own maps, placed on their films and averaged; needs `setup`.
+
+        It is the mean in fractions of the film (of the canvas where films are aligned) that evaluation compares with
+        (``mean_saliency``), and as coarse: its cells are those of ``saliency_size``. Tails reach into the padding as far as the test films need them.
+
+        Returns:
+            float32 ``[H, W]`` on the canvas, sums to 1; None if no training reading has gaze.
+        """
+        mean = self._training_mean.map
+        if mean is None:
+            return None
+        train, fixations = self._datasets["train"], self.table().fixations
+        with_gaze = [len(fixations.get(name, ())) > 0 for name in train.sample_ids]  # whatever gaze_source gives them
+        return mean_on_films(mean, self._boxes(train.films[with_gaze]), self.image_size)
+
+    def leave_geometry_to_task(self) -> None:
+        """Leave the geometric augmentation of training films to the task, which finds the affine as ``warp``.
+
+        Fixations, boxes and maps move as before, by the same affine; brightness and contrast are changed here. It holds
+        for training loaders made from now on. Without augmentation there is no ``warp``.
+        """
+        self._moves_pixels = False
+        if "train" in self._datasets and self._datasets["train"].augmenter is not None:
+            self._datasets["train"].augmenter.moves_pixels = False
+
     def write_split(self, path: Path) -> None:
         """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
         write_split(self.readings, path)
 
     def fingerprint(self) -> str:
         """Hash of readings, films, labels, parts, gaze and outlines (`fingerprint_of`); needs `setup`."""
-        return fingerprint_of(self.readings, self.table(), self._cache.sizes, self._cache.digest)
+        return fingerprint_of(self.readings, self.table(), self._cache.sizes, self._cache.digest, self.film_fits())
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented, without the last incomplete batch."""
@@ -276,10 +340,19 @@ class GazeDataModule(LightningDataModule):
     def table(self) -> ReadingTable:
         """The readings as training uses them: `read_table`, once, and the policy for several readers of a film."""
         if self._table is None:
-            self._table = self.read_table()
+            table = self.read_table()
             if self.reader_policy == "mean_map":
-                self._table = mean_readers(self._table, self.gaze_weight)
+                table = mean_readers(table, self.gaze_weight)
+            if self.align == "chest_box":
+                self._own_fits = chest_fits(table, self.image_size, self.chest_margin)
+                table = with_alignment_note(table, self._own_fits)
+            self._table = table
         return self._table
+
+    def film_fits(self) -> list[FilmFit | None] | None:
+        """Where each film lies on the canvas, in the order of the cache, None for a whole film; None: all whole."""
+        self.table()
+        return self._own_fits
 
     def _open(self, table: ReadingTable, progress: bool) -> FilmCache:
         films = table.frame.drop_duplicates("image_path")
@@ -292,6 +365,7 @@ class GazeDataModule(LightningDataModule):
             self.missing,
             progress,
             self.intensity,
+            self.film_fits(),
         )
 
     def _arrange(self, split: bool) -> None:
@@ -301,6 +375,7 @@ class GazeDataModule(LightningDataModule):
             self.data_note = f"Phantom (synthetic films and gaze, no clinical evidence) as {self.data_note}"
         table = self.table()
         self._cache = self._open(table, progress=False)
+        self._fits = FilmFits(self._cache.sizes, self.image_size, self.film_fits())
         paths = table.frame["image_path"]
         films = paths.map({path: index for index, path in enumerate(paths.drop_duplicates())}).to_numpy(dtype=np.int64)
         removed = Counter(table.excluded)
@@ -335,11 +410,12 @@ class GazeDataModule(LightningDataModule):
             self._datasets[name] = self._dataset(table, rows, films, gaze, others, train=name == "train")
         trained = np.flatnonzero(usable & (parts == "train"))
         self._training_mean = TrainingMean(
-            [gaze[row] for row in trained],
-            self._cache.sizes[films[trained]],
+            self._fits.to_frame([gaze[row] for row in trained], films[trained]),
+            self._fits.frame_sizes(films[trained]),
             self._weight(),
             self.saliency_size,
-            largest_padding(self._cache.sizes[films[usable & (parts == "test")]], self.image_size),
+            largest_padding(self._fits.frame_sizes(films[usable & (parts == "test")]), self.image_size),
+            self._fits.aligned,
         )
         self._has_split = split
 
@@ -359,8 +435,12 @@ class GazeDataModule(LightningDataModule):
         return mean_weight(self.gaze_weight) if self.reader_policy == "mean_map" else self.gaze_weight
 
     def _sizes(self, films: Rows) -> list[tuple[int, int]]:
-        """Original (height, width) of films, pixels."""
-        return [(int(height), int(width)) for height, width in self._cache.sizes[films]]
+        """(height, width) of the frames in which gaze of these films is exchanged and averaged (`FilmFits`)."""
+        return [(int(height), int(width)) for height, width in self._fits.frame_sizes(films)]
+
+    def _boxes(self, films: Rows) -> npt.NDArray[np.float64]:
+        """Where films lie on the canvas: x0, y0, x1, y1 ``[n, 4]``, pixels."""
+        return self._fits.boxes(films)
 
     def _dataset(
         self,
@@ -374,13 +454,16 @@ class GazeDataModule(LightningDataModule):
         frame = table.frame.iloc[rows]
         ids, subjects = frame["sample_id"].tolist(), frame["subject"].tolist()
         gaze, weight = [all_gaze[row] for row in rows], self._weight()
-        if train and self.gaze_source == "shuffled":
-            gaze = shuffled_gaze(gaze, self._sizes(films[rows]), subjects, self.seed)
-        elif train and self.gaze_source == "mean":
-            gaze, weight = mean_gaze(gaze, self._sizes(films[rows]), weight, self.saliency_size), "duration"
+        if train and self.gaze_source != "own":
+            gaze, sizes = self._fits.to_frame(gaze, films[rows]), self._sizes(films[rows])
+            if self.gaze_source == "shuffled":
+                gaze = shuffled_gaze(gaze, sizes, subjects, self.seed)
+            else:
+                gaze, weight = mean_gaze(gaze, sizes, weight, self.saliency_size), "duration"
+            gaze = self._fits.from_frame(gaze, films[rows])
         augmenter = None
         if train and self.augmentation is not None:
-            augmenter = Augmenter(self.augmentation, self.image_size, self.seed)
+            augmenter = Augmenter(self.augmentation, self.image_size, self.seed, self._moves_pixels)
         return GazeDataset(
             sample_ids=ids,
             subjects=subjects,
@@ -396,6 +479,7 @@ class GazeDataModule(LightningDataModule):
             with_visible=any(own.visible is not None for own in table.fixations.values()),
             augmenter=augmenter,
             others=others,
+            fits=self._fits,
         )
 
     def _place(self) -> tuple[int, int]:

@@ -57,6 +57,8 @@ def collate(samples: Sequence[Sample], mean_map: MeanMap | None = None) -> RawBa
     )
     if "label" in samples[0]:
         batch["label"] = torch.from_numpy(np.stack([sample["label"] for sample in samples]))
+    if "warp" in samples[0]:
+        batch["warp"] = torch.from_numpy(np.stack([sample["warp"] for sample in samples]))
     if "visible" in samples[0]:
         batch["visible"] = _padded([sample["visible"] for sample in samples], longest, 4)
     if "lesion_mask" in samples[0]:

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from data_modules.augment import Augmenter
 from data_modules.compact_texts import CompactTexts
+from data_modules.film_fits import FilmFits
 from data_modules.films.cache import FilmCache
 from data_modules.gaze_column import GazeColumn
 from data_modules.gaze_sources import GazeWeight, reaches
@@ -31,6 +32,8 @@ class Sample(TypedDict):
     film_box: npt.NDArray[np.float32]
     """``[4]``: x0, y0, x1, y1."""
     label: NotRequired[np.int64 | npt.NDArray[np.float32]]
+    warp: NotRequired[npt.NDArray[np.float32]]
+    """``[2, 3]``: the affine of the augmentation, canonical -> augmented, where ``image`` has not moved by it yet."""
     visible: NotRequired[npt.NDArray[np.float32]]
     """``[n, 4]``; present in all samples of a data set that has visible rectangles."""
     lesion_mask: NotRequired[npt.NDArray[np.bool_]]
@@ -72,6 +75,7 @@ class GazeDataset(Dataset[Sample]):
         augmenter: for training.
         others: for the readings that have any: numbers of the other readings of the same film (any numbers that tell
             readings apart) and their gaze, film pixels; None: samples carry none.
+        fits: where the films lie on the canvas; None: whole.
 
     Raises:
         ValueError: if there are an augmenter and regions or others: they would not move with the film.
@@ -93,6 +97,7 @@ class GazeDataset(Dataset[Sample]):
         with_visible: bool = False,
         augmenter: Augmenter | None = None,
         others: Mapping[int, Mapping[int, Fixations]] | None = None,
+        fits: FilmFits | None = None,
     ) -> None:
         if augmenter is not None and not (regions is None and others is None):
             raise ValueError(
@@ -114,6 +119,7 @@ class GazeDataset(Dataset[Sample]):
         self.with_visible = with_visible
         self.augmenter = augmenter
         self.others = others
+        self.fits = fits or FilmFits(cache.sizes, image_size)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -123,13 +129,13 @@ class GazeDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         film = int(self.films[index])
         image = self.cache[film]
-        height, width = self.cache.sizes[film].tolist()
-        fit = FilmFit.of((height, width), self.image_size)
-        box = fit.box((height, width))
+        fit, box = self.fits.fit(film), self.fits.box(film)
         gaze = self.gaze[index].affine(fit.scale, fit.scale, fit.offset_x, fit.offset_y)
+        warp = None
         if self.augmenter is not None:
             augmented = self.augmenter(image, gaze, box, epoch, index)
             image, gaze, box = augmented.image, augmented.fixations, augmented.film_box
+            warp = None if self.augmenter.moves_pixels else augmented.matrix
         gaze = gaze.select(reaches(gaze, self.image_size))
         sample = Sample(
             image=image[None],
@@ -138,6 +144,8 @@ class GazeDataset(Dataset[Sample]):
             fixations=self._points(gaze),
             film_box=np.array(box, dtype=np.float32),
         )
+        if warp is not None:
+            sample["warp"] = warp.astype(np.float32)
         if self.labels is not None:
             sample["label"] = self.labels[index]
         if self.with_visible:

@@ -7,10 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from data_modules.geometry import FilmFit
 from data_modules.readings import ReadingTable
 
 
-def fingerprint_of(readings: pd.DataFrame, table: ReadingTable, sizes: npt.NDArray[np.int32], films: str) -> str:
+def fingerprint_of(
+    readings: pd.DataFrame,
+    table: ReadingTable,
+    sizes: npt.NDArray[np.int32],
+    films: str,
+    fits: Sequence[FilmFit | None] | None = None,
+) -> str:
     """Hash of readings, films, labels, parts, gaze and outlines; where the files lie does not matter.
 
     Args:
@@ -18,6 +25,7 @@ def fingerprint_of(readings: pd.DataFrame, table: ReadingTable, sizes: npt.NDArr
         table: all readings.
         sizes: (height, width) of the original films ``[n, 2]``, in the cache's order, pixels.
         films: hash of the films' pixels as the network sees them.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Returns:
         16 hexadecimal digits. Of outlines only class and kind count: mask files are not read for it.
@@ -31,6 +39,8 @@ def fingerprint_of(readings: pd.DataFrame, table: ReadingTable, sizes: npt.NDArr
 
     add("readings", readings[["sample_id", "subject", "image_id", "split"]].to_csv(index=False).encode())
     add("films", films.encode(), np.ascontiguousarray(sizes, dtype=np.int32).tobytes())
+    if fits is not None:
+        add("placed", "\n".join(str(fit) for fit in fits).encode())
     add("classes", "\n".join(table.class_names).encode(), table.label_type.encode())
     if table.labels is not None:
         add("labels", str((table.labels.dtype, table.labels.shape)).encode(), table.labels.tobytes())

@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 class FilmFit:
     """The affine that fits a film into the network's canvas: ``x' = scale * x + offset_x``, ``y`` alike.
 
-    The film keeps its aspect, is centred and padded, never cropped (spec/ggcam.md section 2). Coordinates are
-    continuous: pixel ``k`` covers ``[k, k + 1)``.
+    The film keeps its aspect. Placed whole (`of`) it is centred and padded, never cropped (spec/ggcam.md section 2);
+    placed by a box (`onto`) it may reach beyond the canvas, and is cut there. Coordinates are continuous: pixel ``k``
+    covers ``[k, k + 1)``.
 
     Attributes:
         scale: canvas pixels per film pixel.
@@ -37,8 +38,33 @@ class FilmFit:
         scale = min(canvas[0] / film[0], canvas[1] / film[1])
         return cls(scale, (canvas[1] - scale * film[1]) / 2, (canvas[0] - scale * film[0]) / 2)
 
+    @classmethod
+    def onto(cls, box: tuple[float, float, float, float], canvas: tuple[int, int], margin: float = 0.0) -> Self:
+        """Fit a box of a film, enlarged on each side, into the canvas of ``(H, W)`` pixels, centred.
+
+        Where the shapes differ, the canvas shows more of the film than the enlarged box.
+
+        Args:
+            box: x0, y0, x1, y1, film pixels.
+            canvas: ``(H, W)``, pixels.
+            margin: what is added on each side, as a fraction of the box's width and height.
+
+        Raises:
+            ValueError: if the canvas, the box or the enlarged box has no area.
+        """
+        x0, y0, x1, y1 = box
+        width, height = (x1 - x0) * (1 + 2 * margin), (y1 - y0) * (1 + 2 * margin)
+        if not (x1 > x0 and y1 > y0 and min(width, height) > 0 and min(canvas) >= 1):
+            raise ValueError(f"box and canvas must have an area, got box {box}, margin {margin} and canvas {canvas}")
+        scale = min(canvas[0] / height, canvas[1] / width)
+        return cls(scale, (canvas[1] - scale * (x0 + x1)) / 2, (canvas[0] - scale * (y0 + y1)) / 2)
+
+    def inverse(self) -> Self:
+        """The affine from the canvas to the film."""
+        return type(self)(1 / self.scale, -self.offset_x / self.scale, -self.offset_y / self.scale)
+
     def box(self, film: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Where the film of ``(h, w)`` pixels lies on the canvas: x0, y0, x1, y1, canvas pixels."""
+        """Where the film of ``(h, w)`` pixels lies: x0, y0, x1, y1, canvas pixels, not cut to the canvas."""
         return (
             self.offset_x,
             self.offset_y,

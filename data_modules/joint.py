@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_modules.alignment import Align
 from data_modules.augment import Augmentation, AugmentationName
 from data_modules.base import GazeDataModule
 from data_modules.films.intensity import Intensity
@@ -64,6 +65,10 @@ class JointDataModule(GazeDataModule):
         sigma_degrees: standard deviation of the Gaussian per fixation of REFLACX, degrees of visual angle.
         films_format: ``jpg`` (MIMIC-CXR-JPG) or ``dicom`` (MIMIC-CXR).
         intensity: how films become grey values; DICOM films need a named policy.
+        align: ``film`` places films whole; ``chest_box`` places each so that the mean of its readers' chest boxes fills
+            the image, and cuts what lies outside. The boxes are REFLACX's, drawn by people, those of the test films
+            too; films without one are placed whole.
+        chest_margin: what ``chest_box`` shows around the box on each side, as a fraction of its width and height.
         image_size: (H, W), pixels.
         saliency_size: (h, w), cells.
         batch_size: in training, per process.
@@ -108,6 +113,8 @@ class JointDataModule(GazeDataModule):
         sigma_degrees: float = REFLACX_SIGMA_DEGREES,
         films_format: FilmFormat = "jpg",
         intensity: Intensity = "stored",
+        align: Align = "film",
+        chest_margin: float = 0.1,
         image_size: tuple[int, int] = (224, 224),
         saliency_size: tuple[int, int] = (56, 56),
         batch_size: int = 16,
@@ -164,6 +171,8 @@ class JointDataModule(GazeDataModule):
         self.certainty_threshold = certainty_threshold
         self.mean_map = readers == "mean_map"
         self.reader_policy = "random_reader" if readers == "random_reader" else "separate"
+        self.align = align
+        self.chest_margin = chest_margin
         self.point_source: PointSource = point_source
         self.raw_step = raw_step
         self.sigma: EgdSigma = sigma

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from data_modules.alignment import Align
 from data_modules.augment import Augmentation, AugmentationName
 from data_modules.base import GazeDataModule
 from data_modules.errors import DataError
@@ -46,6 +47,11 @@ class ManifestDataModule(GazeDataModule):
             (`gaze_lightning.gaze.scaled_sigma`).
         open_data: true if the films may leave this machine (openly licensed).
         intensity: how films become grey values; DICOM films need a named policy.
+        align: ``film`` places films whole; ``chest_box`` places each so that its chest box fills the network's image,
+            and cuts what lies outside; films without one are placed whole.
+        chest_box_columns: four columns of ``images_csv``: left, upper, right and lower edge of the chest, pixels of the
+            image file; blank where it is not known.
+        chest_margin: what ``chest_box`` shows around the box on each side, as a fraction of its width and height.
         image_size: (H, W), pixels.
         saliency_size: (h, w), cells.
         batch_size: in training, per process.
@@ -87,6 +93,9 @@ class ManifestDataModule(GazeDataModule):
         sigma_px: float | None = None,
         open_data: bool = False,
         intensity: Intensity = "stored",
+        align: Align = "film",
+        chest_box_columns: list[str] | None = None,
+        chest_margin: float = 0.1,
         image_size: tuple[int, int] = (224, 224),
         saliency_size: tuple[int, int] = (56, 56),
         batch_size: int = 16,
@@ -165,6 +174,9 @@ class ManifestDataModule(GazeDataModule):
         if readers != "merged":
             self.reader_policy = readers
         self.sigma_px = sigma_px
+        self.align = align
+        self.chest_box_columns = chest_box_columns or []
+        self.chest_margin = chest_margin
 
     def read_table(self) -> ReadingTable:
         """Read the CSV tables.
@@ -187,5 +199,6 @@ class ManifestDataModule(GazeDataModule):
             fixation_columns=self.fixation_columns,
             readers="merged" if self.merged else "separate",
             sigma_px=self.sigma_px,
+            chest_box_columns=self.chest_box_columns,
             missing=self.missing,
         )

@@ -55,8 +55,10 @@ def other_gaze(
 def place_on_films(mean: MeanMap, film_box: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Place a map on films that are padded, by exact area interpolation, and normalise what lies on the canvas.
 
+    A map of the canvas (films are aligned there) is the same for all films, wherever they lie.
+
     Args:
-        mean: in fractions of the film.
+        mean: in fractions of the film, or of the canvas.
         film_box: ``[B, 4]``: x0, y0, x1, y1 of the films, pixels of ``canvas``.
         canvas: (H, W) of the padded image, pixels.
         size: (h, w) of the result, cells; it covers the canvas.
@@ -64,7 +66,10 @@ def place_on_films(mean: MeanMap, film_box: Tensor, canvas: tuple[int, int], siz
     Returns:
         float32 ``[B, 1, h, w]``; sums to 1, all zero where nothing of the map lies on the canvas.
     """
-    x0, y0, x1, y1 = film_box.double().unbind(1)
+    box = film_box.double()
+    if mean.on_canvas:
+        box = box.new_tensor([0.0, 0.0, canvas[1], canvas[0]]).expand(len(box), 4)
+    x0, y0, x1, y1 = box.unbind(1)
     down, across = mean.margin_y * (y1 - y0), mean.margin_x * (x1 - x0)
     per_row, per_column = size[0] / canvas[0], size[1] / canvas[1]
     rows = _shares((y0 - down) * per_row, (y1 + down) * per_row, mean.values.shape[0], size[0])

@@ -52,6 +52,8 @@ def make_smaller(batch: Batch, size: tuple[int, int]) -> Batch:
     scale = batch["fixations"].new_tensor([factor, factor, 1.0, factor, factor])
     batch["fixations"] = batch["fixations"] * scale
     batch["film_box"] = batch["film_box"] * factor
+    if "warp" in batch:
+        batch["warp"] = batch["warp"] * batch["warp"].new_tensor([1.0, 1.0, factor])
     if "visible" in batch:
         batch["visible"] = batch["visible"] * factor
     if "lesion_mask" in batch:

@@ -26,7 +26,7 @@ _TINY = 1e-300
 
 
 class MeanMap(NamedTuple):
-    """A map in fractions of the film that goes on beyond it on all sides."""
+    """A map in fractions of the film that goes on beyond it on all sides, or one of the whole canvas."""
 
     values: Tensor
     """float32 ``[h, w]``, sums to 1."""
@@ -34,13 +34,16 @@ class MeanMap(NamedTuple):
     """What the map covers above the film, and below it, in heights of the film."""
     margin_x: float
     """What it covers on the left, and on the right, in widths of the film."""
+    on_canvas: bool = False
+    """Whether it is one of the canvas, for films that are aligned there; then the margins are zero."""
 
 
 class TrainingMean:
     """The mean of the training readings' maps, made when it is first asked for.
 
     The maps are those of evaluation: normalised, rendered with their tails into the padding around the film, from the
-    points that reach the map (`reaches`). Positions and sigmas are fractions of the film.
+    points that reach the map (`reaches`). Positions and sigmas are fractions of the film, or, where films are aligned
+    on the canvas, of the canvas: read canvas for film then.
 
     Args:
         gaze: of the training readings, film pixels; those without gaze are not kept.
@@ -48,6 +51,7 @@ class TrainingMean:
         weight: what a fixation counts for.
         grid: (h, w) of the film alone, cells.
         margin: what is needed around the film, in its heights and widths (`largest_padding`).
+        on_canvas: whether gaze is given on the canvas, with its size as ``sizes``.
     """
 
     def __init__(
@@ -57,11 +61,13 @@ class TrainingMean:
         weight: GazeWeight,
         grid: tuple[int, int],
         margin: tuple[float, float],
+        on_canvas: bool = False,
     ) -> None:
         having = [n for n, own in enumerate(gaze) if len(own)]
         self.gaze = [gaze[n] for n in having]
         """What the map is still to be made of; empty as soon as it is made."""
         self._sizes, self._weight, self._grid, self._margin = sizes[having], weight, grid, margin
+        self._on_canvas = on_canvas
 
     @cached_property
     def map(self) -> MeanMap | None:
@@ -70,7 +76,9 @@ class TrainingMean:
         above, left = (math.ceil(share * n - 1e-6) for share, n in ((margin_y, rows), (margin_x, columns)))
         mean = mean_of_maps(self.gaze, self._sizes, self._weight, self._grid, (above, left))
         self.gaze, self._sizes = [], self._sizes[:0]
-        return None if mean is None else MeanMap(torch.from_numpy(mean).float(), above / rows, left / columns)
+        if mean is None:
+            return None
+        return MeanMap(torch.from_numpy(mean).float(), above / rows, left / columns, self._on_canvas)
 
 
 def largest_padding(sizes: npt.NDArray[np.integer], canvas: tuple[int, int]) -> tuple[float, float]:

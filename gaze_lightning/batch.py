@@ -45,16 +45,22 @@ class Batch(TypedDict, total=False):
 
     mean_saliency: Tensor
     """float32 ``[B, 1, h, w]`` at ``saliency_size``, sums to 1: the mean of the training readings' maps in fractions of
-    the film, tails in the padding included, placed on this film. In test only; absent if no training reading has
-    gaze."""
+    the film (of the canvas where films are aligned), tails in the padding included, placed on this film. In test only;
+    absent if no training reading has gaze."""
 
     other_saliency: Tensor
     """float32 ``[B, 1, h, w]`` at ``saliency_size``: the mean of the maps of the film's *other* readings (leave one
     out); sums to 1, all zero where there is none. In test only; absent if no film of the data has several
     readings with gaze."""
 
+    warp: Tensor
+    """float32 ``[B, 2, 3]``: the affine of the geometric augmentation, canvas pixels, canonical -> augmented. Only in
+    training batches of a data module that leaves geometry to the task: ``image`` is then not moved yet, everything else
+    (fixations, film_box, saliency) has moved already."""
+
     film_box: Tensor
-    """float32 ``[B, 4]``: x0, y0, x1, y1 of the film inside the padded image, network pixels."""
+    """float32 ``[B, 4]``: x0, y0, x1, y1 of the film inside the padded image, cut to it where films are aligned; network
+    pixels."""
 
     lesion_mask: Tensor
     """bool ``[B, K, H, W]``: where each class's finding lies; all false where unknown or absent."""

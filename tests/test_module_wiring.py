@@ -124,16 +124,17 @@ OPTIONS: dict[str, dict[str, tuple[Any, str]]] = {
         "fixation_columns": (FixationColumns(x="u"), "fixation_columns"),
         "readers": ("merged", "readers"),
         "sigma_px": (42.0, "sigma_px"),
+        "chest_box_columns": (["a", "b", "c", "d"], "chest_box_columns"),
         "missing": ("drop", "missing"),
     },
 }
 # what the tests with names of their own are about
 ELSEWHERE = {
     "mimic_cxr": {"gaze_sources"},
-    "joint": {"readers"},
-    "reflacx": {"readers"},
+    "joint": {"readers", "align", "chest_margin"},
+    "reflacx": {"readers", "align", "chest_margin"},
     "cxr_p": {"open_data"},
-    "manifest": {"open_data", "class_column", "class_names"},
+    "manifest": {"open_data", "class_column", "class_names", "align", "chest_margin"},
     "egd_cxr": set[str](),
 }
 ALWAYS: dict[str, dict[str, Any]] = {
@@ -225,6 +226,16 @@ def test_classes_of_own_films_arrive_together(read: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("policy", ["separate", "mean_map", "random_reader"])
 def test_the_policy_for_readers_is_kept_for_the_base(name: str, policy: str) -> None:
     assert MODULES[name][1](**ALWAYS.get(name, {}), readers=policy).reader_policy == policy
+
+
+@pytest.mark.parametrize("name", ["reflacx", "joint", "manifest"])
+def test_the_alignment_is_kept_for_the_base(name: str) -> None:
+    module, own = MODULES[name][1], ALWAYS.get(name, {})
+    aligned = module(**own, align="chest_box", chest_margin=0.25)
+    assert [(data.align, data.chest_margin) for data in (module(**own), aligned)] == [
+        ("film", 0.1),
+        ("chest_box", 0.25),
+    ]
 
 
 def test_the_means_of_readers_are_made_of_both_sources(read: Callable[..., Any]) -> None:

@@ -19,6 +19,7 @@ from data_modules.films.cache_build import build_cache
 from data_modules.films.cache_files import CacheFiles, Stated, size_text
 from data_modules.films.cache_refusals import refuse_unreadable
 from data_modules.films.intensity import Intensity
+from data_modules.geometry import FilmFit
 
 _SECONDS = 60.0  # between two words of a process that waits
 
@@ -68,6 +69,7 @@ def open_cache(
     unreadable: Literal["error", "drop"] = "error",
     progress: bool = True,
     intensity: Intensity = "stored",
+    fits: Sequence[FilmFit | None] | None = None,
 ) -> FilmCache:
     """Open the cache of these films; build it if it is not there yet.
 
@@ -85,20 +87,21 @@ def open_cache(
             reached now (the network, a right or a decoder is missing) are an error either way.
         progress: show a bar while building.
         intensity: how stored values become grey.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Raises:
         DataError: naming every film that cannot be read (policy ``error``); or saying what space the cache needs
             where there is too little, or why it cannot be written; or naming films that cannot be reached now; or where
             the folder's file system has no locks.
     """
-    files = CacheFiles.of(films, stated, canvas, folder, intensity)
+    files = CacheFiles.of(films, stated, canvas, folder, intensity, fits)
     cache = _opened(files)
     if cache is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(files):
                 if _opened(files) is None:  # another process may have built it meanwhile
-                    build_cache(files, films, stated, intensity, names, unreadable, progress)
+                    build_cache(files, films, stated, intensity, names, unreadable, progress, fits)
                     return FilmCache(files.pixels)
         except OSError as error:
             raise DataError(_reason(files, error)) from error
@@ -179,8 +182,8 @@ def _reason(files: CacheFiles, error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (
             f"There is no image cache of exactly these films in {files.folder}, and it cannot be written ({said}). "
-            "Build it where the folder is writable (gaze-lightning cache), with the same film paths, image_size and "
-            "intensity, or choose another folder with cache_dir."
+            "Build it where the folder is writable (gaze-lightning cache), with the same film paths, image_size, "
+            "intensity and align, or choose another folder with cache_dir."
         )
     return (
         f"The image cache {files.pixels} cannot be written ({said}). Choose another folder with cache_dir, or find out "

@@ -28,6 +28,7 @@ from data_modules.films.cache_refusals import (
 from data_modules.films.cache_state import FilmStates, check, recall
 from data_modules.films.intensity import Intensity
 from data_modules.films.reading import read_films
+from data_modules.geometry import FilmFit
 
 _PIECE = 1024  # films handed to the readers at a time: what is planned for them takes memory
 
@@ -40,6 +41,7 @@ def build_cache(
     names: Sequence[str],
     unreadable: Literal["error", "drop"],
     progress: bool,
+    fits: Sequence[FilmFit | None] | None = None,
 ) -> None:
     """Build a cache, or finish the one that another process began; only one process should do so at a time.
 
@@ -58,6 +60,7 @@ def build_cache(
         names: what to call each film in messages.
         unreadable: whether films whose content cannot be used are an error or recorded in the cache.
         progress: show a bar.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Raises:
         DataError: if the disk is too small; naming every film that cannot be used (policy ``error``) or that could not
@@ -81,7 +84,10 @@ def build_cache(
             journal.write(b"\n")  # ends a line that a kill tore off
             _write_at(pixels, 0, files.header)
             left = len(pending)
-            for piece in _read_pending(files, known, pending, films, stated, intensity, pixels, journal, progress):
+            placed = [None] * files.n if fits is None else fits
+            for piece in _read_pending(
+                files, known, pending, films, stated, placed, intensity, pixels, journal, progress
+            ):
                 left -= len(piece)
                 refuse_hopeless(files, known, piece, left, names, unreadable)
             pixels.truncate(files.total_bytes)
@@ -89,7 +95,7 @@ def build_cache(
     refuse_unreached(known, names, unreadable)
     if known.reasons and unreadable == "error":
         refuse_unreadable(dict(sorted(known.reasons.items())), names)
-    refuse_vanished(files, known, films, stated, intensity, names)
+    refuse_vanished(files, known, films, stated, intensity, names, fits)
     _publish(files, known, progress)
     seconds = time.monotonic() - start
     rank_zero_info(
@@ -143,6 +149,7 @@ def _read_pending(
     pending: npt.NDArray[np.int64],
     films: Sequence[str | Path],
     stated: Stated,
+    fits: Sequence[FilmFit | None],
     intensity: Intensity,
     pixels: FileIO,
     journal: FileIO,
@@ -153,7 +160,8 @@ def _read_pending(
         for start in range(0, len(pending), _PIECE):
             piece = pending[start : start + _PIECE].tolist()
             sizes = [(int(stated[index][0]), int(stated[index][1])) for index in piece]
-            results = read_films([Path(films[index]) for index in piece], sizes, files.canvas, intensity)
+            paths, placed = [Path(films[index]) for index in piece], [fits[index] for index in piece]
+            results = read_films(paths, sizes, files.canvas, intensity, fits=placed)
             for index, result in zip(piece, results, strict=True):
                 advance()
                 if isinstance(result, FilmAccessError):

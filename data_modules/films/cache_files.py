@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from data_modules.films.intensity import Intensity
+from data_modules.geometry import FilmFit
 
 CACHE_VERSION = 4
 """Raise it when `read_film` changes its result: older caches are then left alone and new ones built."""
@@ -52,9 +53,10 @@ class CacheFiles:
         canvas: tuple[int, int],
         folder: Path,
         intensity: Intensity = "stored",
+        fits: Sequence[FilmFit | None] | None = None,
     ) -> Self:
         """Name the cache of these films; every file is looked at (size and time of change), none is read."""
-        key = fingerprint(films, stated, canvas, intensity)
+        key = fingerprint(films, stated, canvas, intensity, fits)
         return cls(folder, f"films_{canvas[0]}x{canvas[1]}_n{len(films)}_{key}", len(films), canvas)
 
     @property
@@ -116,17 +118,23 @@ class CacheFiles:
 
 
 def fingerprint(
-    films: Sequence[str | Path], stated: Stated, canvas: tuple[int, int], intensity: Intensity = "stored"
+    films: Sequence[str | Path],
+    stated: Stated,
+    canvas: tuple[int, int],
+    intensity: Intensity = "stored",
+    fits: Sequence[FilmFit | None] | None = None,
 ) -> str:
     """Hash of everything the cache depends on.
 
-    These are the version, canvas, intensity, and every film's path, file size, time of change and stated size.
+    These are the version, canvas, intensity, and every film's path, file size, time of change, stated size and, where
+    films are not all placed whole, its place on the canvas.
 
     Args:
         films: the files; a missing one counts as such.
         stated: ``(height, width)`` of each film according to its table, pixels; 0 = not stated.
         canvas: ``(H, W)``, pixels.
         intensity: how stored values become grey.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Returns:
         20 hexadecimal digits.
@@ -139,6 +147,8 @@ def fingerprint(
         except OSError:
             facts = (-1, -1)
         digest.update(f"\n{os.path.abspath(path)}\t{facts}\t{height} {width}".encode(errors="surrogateescape"))
+    for fit in fits or ():  # after the films: caches of whole films keep their names
+        digest.update(f"\nplaced {fit}".encode())
     return digest.hexdigest()[:20]
 
 

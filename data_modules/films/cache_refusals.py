@@ -12,6 +12,7 @@ from data_modules.films.cache_files import CacheFiles, Stated, fingerprint, free
 from data_modules.films.cache_state import FilmStates
 from data_modules.films.images import MISSING
 from data_modules.films.intensity import Intensity
+from data_modules.geometry import FilmFit
 
 
 def refuse_small_disk(files: CacheFiles, missing: int) -> None:
@@ -141,6 +142,7 @@ def refuse_vanished(
     stated: Stated,
     intensity: Intensity,
     names: Sequence[str],
+    fits: Sequence[FilmFit | None] | None = None,
 ) -> None:
     """Refuse to publish a cache without films that were there before the build or are there after it.
 
@@ -151,6 +153,7 @@ def refuse_vanished(
         stated: ``(height, width)`` of each film according to its table, pixels.
         intensity: how stored values become grey.
         names: what to call each film in messages.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Raises:
         DataError: naming the films that were missing, if any of them was there before or is now.
@@ -158,7 +161,7 @@ def refuse_vanished(
     missing = [film for film, reason in sorted(known.reasons.items()) if reason == MISSING]
     if missing and (
         any(os.path.exists(films[film]) for film in missing)
-        or not files.name.endswith(fingerprint(films, stated, files.canvas, intensity))
+        or not files.name.endswith(fingerprint(films, stated, files.canvas, intensity, fits))
     ):
         raise DataError(
             f"{len(missing):,} films were missing when they were to be read, but not before or after that (or other "

@@ -57,7 +57,11 @@ class FittedFilm:
 
 
 def read_film(
-    path: Path, canvas: tuple[int, int], stated: tuple[int, int] = (0, 0), intensity: Intensity = "stored"
+    path: Path,
+    canvas: tuple[int, int],
+    stated: tuple[int, int] = (0, 0),
+    intensity: Intensity = "stored",
+    fit: FilmFit | None = None,
 ) -> FittedFilm:
     """Read a film as grey values and fit it into the canvas.
 
@@ -72,6 +76,8 @@ def read_film(
         canvas: ``(H, W)`` of the network's image, pixels.
         stated: ``(height, width)`` according to the source's table, pixels; 0 = not stated.
         intensity: how stored values become grey; "stored" for all but DICOM films, another one for those.
+        fit: where it lies on the canvas, which cuts what lies outside; None: the whole film. Its grey values do not
+            depend on it: minimum and maximum are the film's.
 
     Raises:
         FilmAccessError: if it cannot be read now, whatever its content: the network, a right, a decoder is missing.
@@ -81,7 +87,7 @@ def read_film(
     """
     data = _read_bytes(path)
     if is_dicom(data):
-        return _read_dicom(data, canvas, stated, intensity)
+        return _read_dicom(data, canvas, stated, intensity, fit)
     height, width, kind, channels, bits = _header(data)
     if intensity != "stored":
         raise DataError(
@@ -89,7 +95,7 @@ def read_film(
             "films. Set data.init_args.intensity to stored."
         )
     _check_size((height, width), stated)
-    fit = FilmFit.of((height, width), canvas)
+    fit = fit or FilmFit.of((height, width), canvas)
     step = _reduction(fit.scale) if kind == "JPEG" else 1
     flags = {1: cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
     flag = flags.get(step, cv2.IMREAD_REDUCED_GRAYSCALE_4) | cv2.IMREAD_IGNORE_ORIENTATION
@@ -112,7 +118,9 @@ def read_film(
     return FittedFilm(_rounded(fitted), height, width, low == high, kind, channels, bits, low, high)
 
 
-def _read_dicom(data: bytes, canvas: tuple[int, int], stated: tuple[int, int], intensity: Intensity) -> FittedFilm:
+def _read_dicom(
+    data: bytes, canvas: tuple[int, int], stated: tuple[int, int], intensity: Intensity, fit: FilmFit | None
+) -> FittedFilm:
     dataset = open_dicom(data)
     height, width = int(dataset.Rows), int(dataset.Columns)
     _check_size((height, width), stated)
@@ -121,7 +129,7 @@ def _read_dicom(data: bytes, canvas: tuple[int, int], stated: tuple[int, int], i
     grey = to_grey(pixels, facts, intensity)
     low, high = float(pixels.min()), float(pixels.max())
     del pixels
-    fitted = area_resample(grey, FilmFit.of((height, width), canvas), canvas)
+    fitted = area_resample(grey, fit or FilmFit.of((height, width), canvas), canvas)
     constant = bool(grey.min() == grey.max())
     return FittedFilm(_rounded(fitted), height, width, constant, "DICOM", 1, facts.bits, low, high)
 

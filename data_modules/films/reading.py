@@ -8,12 +8,13 @@ from pathlib import Path
 from data_modules.errors import DataError
 from data_modules.films.images import FittedFilm, decoder_messages, read_film
 from data_modules.films.intensity import Intensity
+from data_modules.geometry import FilmFit
 
 _MOST_WORKERS = 16  # a film of 16 bits takes about 65 MB while it is decoded; disks give no more from there on
 _CHUNK_BYTES = 2**26  # of finished films
 _DAMAGE = ("corrupt jpeg data", "premature end", "tiff_error")
 
-_Job = tuple[Path, tuple[int, int], tuple[int, int], Intensity]
+_Job = tuple[Path, tuple[int, int], tuple[int, int], Intensity, FilmFit | None]
 
 
 def read_films(
@@ -22,6 +23,7 @@ def read_films(
     canvas: tuple[int, int],
     intensity: Intensity = "stored",
     workers: int | None = None,
+    fits: Sequence[FilmFit | None] | None = None,
 ) -> Iterator[FittedFilm | DataError]:
     """Read films and fit them into the canvas, see `read_film`.
 
@@ -36,14 +38,18 @@ def read_films(
         canvas: ``(H, W)`` of the network's image, pixels.
         intensity: how stored values become grey.
         workers: threads; None for one per CPU core that this process may use, 16 at most.
+        fits: where each film lies on the canvas, None for a whole film; None: all films whole.
 
     Yields:
         For every path, in order: the film, or the error that says why there is none (without naming the file).
 
     Raises:
-        ValueError: if ``paths`` and ``stated`` differ in length.
+        ValueError: if ``paths``, ``stated`` and ``fits`` differ in length.
     """
-    jobs: list[_Job] = [(path, canvas, size, intensity) for path, size in zip(paths, stated, strict=True)]
+    placed = [None] * len(paths) if fits is None else fits
+    jobs: list[_Job] = [
+        (path, canvas, size, intensity, fit) for path, size, fit in zip(paths, stated, placed, strict=True)
+    ]
     workers = workers or min(_cores(), _MOST_WORKERS)
     step = _chunk(workers, canvas)
     with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -12,6 +12,7 @@ import pandas as pd
 from data_modules.errors import DataError, refuse
 from data_modules.readings import LabelType, ReadingTable
 from data_modules.sources.csv_tables import ROW, merge_duplicates, read_csv, require_shape
+from data_modules.sources.manifest_boxes import read_boxes
 from data_modules.sources.manifest_fixations import FixationColumns, clean_points, group_points, read_points
 from data_modules.sources.manifest_images import check_images, real_paths, spell_alike
 from data_modules.sources.mimic_cxr import Missing
@@ -32,6 +33,7 @@ def read_manifest(
     fixation_columns: FixationColumns | None = None,
     readers: Literal["separate", "merged"] = "separate",
     sigma_px: float | None = None,
+    chest_box_columns: Sequence[str] = (),
     missing: Missing = "error",
 ) -> ReadingTable:
     """Read images, labels and gaze from CSV tables.
@@ -53,6 +55,8 @@ def read_manifest(
         fixation_columns: the layout of ``fixations_csv``.
         readers: ``"separate"``: one sample per image and reader; ``"merged"``: one per image with all fixations.
         sigma_px: standard deviation of the Gaussian per fixation in image pixels; None: `scaled_sigma`.
+        chest_box_columns: columns of ``images_csv`` with the left, upper, right and lower edge of the chest, pixels of
+            the image; blank where it is not known.
         missing: what to do about images that are not there or cannot be opened.
 
     Returns:
@@ -69,8 +73,10 @@ def read_manifest(
         raise ValueError("give images_csv, fixations_csv, or both")
     if class_column is not None and label_columns:
         raise ValueError("give label_columns (multi-label) or class_column (single-label), not both")
-    if images_csv is None and (subject_column or split_column or class_column or label_columns):
-        raise ValueError("subject, split and label columns are columns of images_csv, which is not given")
+    if images_csv is None and (subject_column or split_column or class_column or label_columns or chest_box_columns):
+        raise ValueError("subject, split, label and chest box columns are columns of images_csv, which is not given")
+    if chest_box_columns and len(set(chest_box_columns)) != 4:
+        raise ValueError(f"chest_box_columns must be four different columns, got {list(chest_box_columns)}")
     if sigma_px is not None and not sigma_px > 0:
         raise ValueError(f"sigma_px must be positive, got {sigma_px}")
     layout = fixation_columns or FixationColumns()
@@ -84,7 +90,9 @@ def read_manifest(
     extra = [column for column in (subject_column, split_column, class_column) if column is not None]
     if images_csv is not None:
         table = root / images_csv
-        images = read_csv(table, text=list(dict.fromkeys([image_column, *extra])), numeric=label_columns)
+        images = read_csv(
+            table, text=list(dict.fromkeys([image_column, *extra])), numeric=[*label_columns, *chest_box_columns]
+        )
         rows_read[table.name] = len(images)
         images, repeated = merge_duplicates(images, image_column, table.name)
         counts.update({"repeated rows of the images": repeated} if repeated else {})
@@ -105,6 +113,7 @@ def read_manifest(
     if subject_column is not None:
         images = _require_subjects(images, subject_column, table.name)
     images = _require_labels(images, table.name, label_columns, class_column, class_names).reset_index(drop=True)
+    images, boxes = read_boxes(images, chest_box_columns, table.name)
     labels, names, label_type = _labels(images, label_columns, class_column, class_names)
     frame = pd.DataFrame(
         {
@@ -130,6 +139,8 @@ def read_manifest(
         frame, fixations = group_points(points, layout, frame, readers, sigma_px)
     if labels is not None:
         labels = labels[frame["image_index"].to_numpy()]
+    boxes_of = zip(frame["sample_id"], frame["image_index"].tolist(), strict=True)
+    chest_boxes = {name: boxes[image] for name, image in boxes_of if image in boxes}
     frame = frame.drop(columns="image_index").reset_index(drop=True)
     return ReadingTable(
         frame,
@@ -140,6 +151,7 @@ def read_manifest(
         excluded=dict(counts),
         excluded_points=dict(lost),
         notes=notes,
+        chest_boxes=chest_boxes,
         rows_read=rows_read,
     )
 

@@ -83,7 +83,8 @@ def _files(data: data_modules.GazeDataModule) -> CacheFiles:
     """The files of the cache that `GazeDataModule.prepare_data` builds."""
     films = _films(data)
     sizes = films[["height", "width"]].to_numpy()
-    return CacheFiles.of(films["image_path"].tolist(), sizes, data.image_size, data.cache_dir, data.intensity)
+    paths = films["image_path"].tolist()
+    return CacheFiles.of(paths, sizes, data.image_size, data.cache_dir, data.intensity, data.film_fits())
 
 
 def _plan(files: CacheFiles) -> str:
