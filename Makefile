@@ -50,7 +50,7 @@ help: ## this text
 	@printf '\nVariables of train: EXP= DATA=phantom|egd_cxr|reflacx|joint|mimic_cxr|cxr_p|manifest DATA_ROOT=\n'
 	@printf '                    SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp\n'
 	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=true|file THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
-	@for file in $(HERE)experiments/*.yaml; do printf '  %-34s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
+	@for file in $(HERE)experiments/*.yaml; do printf '  %-45s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
 
 install: $(RUNTIME) ## install into VENV (done by the other targets when needed)
 

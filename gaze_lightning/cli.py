@@ -137,6 +137,7 @@ class GazeCLI(LightningCLI):
             ("epoch_seed", callbacks.EpochSeed),
             ("cam_logger", callbacks.CAMLogger),
             ("test_report", callbacks.TestReport),
+            ("global_map_logger", callbacks.GlobalMapLogger),
             ("prediction_writer", callbacks.PredictionWriter),
             ("throughput", callbacks.Throughput),
             ("provenance", callbacks.Provenance),

@@ -91,7 +91,7 @@ def resolve(names: Sequence[str]) -> Layers:
         elif name in available():
             found.append(name)
         else:
-            listing = "\n".join(f"  {known:<34} {description(known)}" for known in available())
+            listing = "\n".join(f"  {known:<45} {description(known)}" for known in available())
             raise UnknownNameError(
                 f"no experiment is called {name!r} and there is no such file. Experiments:\n{listing}"
             )

@@ -109,6 +109,39 @@ def test_stages_on_two_processes_keep_them_identical_and_survive_a_kill(phantom_
     assert digests(resumed, 1) == second
 
 
+@pytest.mark.parametrize("name", ["global_attention_resnet18", "global_attention_resnet18_batch_stack"])
+def test_one_map_on_two_processes(phantom_arguments, tmp_path, name):
+    _run(
+        "train",
+        f"--config={name}",
+        *phantom_arguments,
+        f"--data.init_args.cache_dir={tmp_path / 'cache'}",
+        "--data.init_args.batch_size=4",
+        "--data.init_args.image_size=[48,40]",
+        "--data.init_args.saliency_size=[24,20]",
+        "--data.init_args.augmentation=light",
+        "--model.init_args.backbone=test_resnet.r160_in1k",
+        "--model.init_args.output_stride=32",
+        "--model.init_args.n_anchors=12",
+        "--model.init_args.freeze_epoch=2",
+        "--trainer.max_epochs=3",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--trainer.enable_progress_bar=false",
+        CALLBACKS,
+        f"--runs={tmp_path / 'runs'}",
+    )
+    (run,) = (tmp_path / "runs" / name).iterdir()
+    first, second = digests(run, 0), digests(run, 1)
+    assert list(first) == list(range(3))
+    assert len(set(first.values())) == 3
+    assert first == second
+    assert (run / "attention" / "map.png").is_file()
+    predictions = pd.read_csv(run / "predictions.csv", dtype={"sample_id": str})
+    _assert_one_process_gives_the_same(run, predictions, tmp_path / "one")
+
+
 _RECORD = """
 import json, sys
 from pathlib import Path

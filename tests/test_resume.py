@@ -88,6 +88,16 @@ def arguments(phantom_arguments, tmp_path_factory):
             "--data.init_args.num_workers=1",
         ],
     }
+    for name in ("global_attention_resnet18", "global_attention_resnet18_batch_stack"):
+        own[name] = [
+            backbone,
+            "--model.init_args.output_stride=32",
+            "--model.init_args.n_anchors=12",
+            "--model.init_args.pixel_classifier=conv",
+            "--model.init_args.freeze_epoch=3",
+            "--data.init_args.augmentation=light",
+            "--trainer.max_epochs=4",
+        ]
     return lambda name: ["train", f"--config={name}", *shared, *own[name]]
 
 
@@ -147,6 +157,11 @@ def test_a_kill_between_an_epochs_checkpoint_and_its_row_of_means_costs_that_row
 @pytest.mark.parametrize("moment", ["epoch_start 1", "batch_end 3 2"])
 def test_ggcams_two_phases_with_a_schedule_over_both_survive_a_kill(go, arguments, whole, tmp_path, moment):
     _check(go, arguments, whole, tmp_path / "run", "ggcam_resnet50", moment)
+
+
+@pytest.mark.parametrize("name", ["global_attention_resnet18", "global_attention_resnet18_batch_stack"])
+def test_global_attention_draws_the_same_anchors_again_after_a_kill(go, arguments, whole, tmp_path, name):
+    _check(go, arguments, whole, tmp_path / "run", name, "batch_end 1 1", "epoch_start 3")
 
 
 def test_augmentation_in_a_process_of_its_own_survives_a_kill(go, arguments, whole, tmp_path):

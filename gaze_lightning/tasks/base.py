@@ -96,14 +96,17 @@ class GazeTask(LightningModule):
         logits = logits.float()
         return logits.softmax(dim=1) if self.label_type == "single" else logits.sigmoid()
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Called by Lightning. All parameters enter now, also those that a later stage trains first."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of the optimiser; a group may have an ``lr`` of its own. Methods add groups."""
         parameters = [p for p in self.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
+        return [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self._weight_decay, "name": "decayed"},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0, "name": "not decayed"},
         ]
-        groups = [group for group in groups if group["params"]]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Called by Lightning. All parameters enter now, also those that a later stage trains first."""
+        groups = [group for group in self.parameter_groups() if group["params"]]
         optimizer: torch.optim.Optimizer
         match self._optimizer:
             case "adam":
@@ -127,7 +130,7 @@ class GazeTask(LightningModule):
             )
         steps = max(int(steps), 2)  # torch's schedule needs a step that rises and one that falls
         if self._schedule == "one_cycle":
-            lrs = [self._lr] * len(optimizer.param_groups)
+            lrs = [group["lr"] for group in optimizer.param_groups]
             rise = min(max(self._warmup, 1.5 / steps), 1 - 0.5 / steps)
             return torch.optim.lr_scheduler.OneCycleLR(optimizer, lrs, total_steps=steps, pct_start=rise)
         rising = round(self._warmup * steps)

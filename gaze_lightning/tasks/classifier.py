@@ -114,9 +114,14 @@ class Classifier(GazeTask):
         logits, maps = self.model(image)
         return logits, maps
 
+    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits ``[B, K]`` and maps ``[B, K, h, w]`` of a batch; methods that need more than the films override it."""
+        logits, maps = self(batch["image"])
+        return logits, maps
+
     def class_activation_maps(self, batch: Batch) -> Tensor:
         """Maps ``[B, K, h, w]`` of all classes."""
-        return self(batch["image"])[1]  # type: ignore[no-any-return]
+        return self.outputs(batch)[1]
 
     def losses(self, terms: frozenset[str], batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
         """The losses of a batch with these terms; methods override this."""
@@ -125,7 +130,7 @@ class Classifier(GazeTask):
 
     def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
         """Loss of a batch with these terms, a scalar with its graph."""
-        return self.losses(terms, batch, *self(batch["image"])).total
+        return self.losses(terms, batch, *self.outputs(batch)).total
 
     def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
         """Names of the values that validation logs, whatever the terms."""
@@ -134,7 +139,7 @@ class Classifier(GazeTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Called by Lightning."""
-        logits, maps = self(batch["image"])
+        logits, maps = self.outputs(batch)
         losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
         self.log("loss", losses.total.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
@@ -147,7 +152,7 @@ class Classifier(GazeTask):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Called by Lightning."""
-        logits, maps = self(batch["image"])
+        logits, maps = self.outputs(batch)
         losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
         self._log_epoch("val/loss", losses.total, n)
@@ -188,7 +193,7 @@ class Classifier(GazeTask):
             ``sample_id`` and ``subject`` (lists; a sample is its own subject where none is known), ``probability``
             ``[B, K]`` and ``cam`` ``[B, K, h, w]``, float32.
         """
-        logits, maps = self(batch["image"])
+        logits, maps = self.outputs(batch)
         return {
             "sample_id": list(batch["sample_id"]),
             "subject": list(batch.get("subject", batch["sample_id"])),
