@@ -275,7 +275,8 @@ class GazeDataModule(LightningDataModule):
         """Mean of the training readings' own maps, placed on their films and averaged; needs `setup`.
 
         It is the mean in fractions of the film (of the canvas where films are aligned) that evaluation compares with
-        (``mean_saliency``), and as coarse: its cells are those of ``saliency_size``. Tails reach into the padding as far as the test films need them.
+        (``mean_saliency``), and as coarse: its cells are those of ``saliency_size``. Tails reach into the padding as
+        far as the test films need them.
 
         Returns:
             float32 ``[H, W]`` on the canvas, sums to 1; None if no training reading has gaze.

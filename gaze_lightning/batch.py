@@ -59,8 +59,8 @@ class Batch(TypedDict, total=False):
     (fixations, film_box, saliency) has moved already."""
 
     film_box: Tensor
-    """float32 ``[B, 4]``: x0, y0, x1, y1 of the film inside the padded image, cut to it where films are aligned; network
-    pixels."""
+    """float32 ``[B, 4]``: x0, y0, x1, y1 of the film inside the padded image, cut to it where films are aligned;
+    network pixels."""
 
     lesion_mask: Tensor
     """bool ``[B, K, H, W]``: where each class's finding lies; all false where unknown or absent."""

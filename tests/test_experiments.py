@@ -62,16 +62,14 @@ _PAPER_SIZES = {
     "MultiTaskUNet": (640, 512),
     "Cooperative": (640, 512),
 }
-_PAPER_SIZE_OF = {"baseline_densenet201": (640, 512)} | {
-    name: (224, 224)  # compared with global attention, whose published values are not known
-    for name in (
-        "baseline_densenet121",
-        "baseline_googlenet",
-        "baseline_resnet18",
-        "baseline_vgg16",
-        "global_attention_control_se_resnet18",
-    )
-}
+_AT_224 = (  # compared with global attention, whose published values are not known
+    "baseline_densenet121",
+    "baseline_googlenet",
+    "baseline_resnet18",
+    "baseline_vgg16",
+    "global_attention_control_se_resnet18",
+)
+_PAPER_SIZE_OF = {"baseline_densenet201": (640, 512)} | dict.fromkeys(_AT_224, (224, 224))
 _PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
 
 
