@@ -321,3 +321,17 @@ def test_a_change_acts_once_and_is_gone_also_after_an_error():
         assert torch.equal(backbone(IMAGE, position), plain)
         assert torch.equal(backbone(IMAGE, None, fail), plain)
     assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_vgg_without_its_last_pooling_has_twice_the_cells_and_the_same_weights():
+    torch.manual_seed(0)
+    coarse = Backbone("vgg11")
+    torch.manual_seed(0)
+    fine = Backbone("vgg11", output_stride=16)
+    assert coarse.state_dict().keys() == fine.state_dict().keys()
+    image = torch.rand(2, 1, 64, 96)
+    assert fine(image).shape == (2, 512, 4, 6)
+    assert torch.equal(torch.nn.functional.max_pool2d(fine(image), 2), coarse(image))
+    assert fine.positions == coarse.positions
+    with pytest.raises(ValueError, match="output_stride"):
+        Backbone("vgg11", output_stride=8)

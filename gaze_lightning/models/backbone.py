@@ -45,7 +45,8 @@ class Backbone(nn.Module):
         pretrained: ``False`` (random initialisation), ``True`` (timm's weights, of ``googlenet`` torchvision's, which
             expect ``mean`` and ``std`` 0.5; from the hub or its local cache) or the path of a weights file
             (``load_weights``).
-        output_stride: input pixels per feature cell; only some architectures offer another value than 32.
+        output_stride: input pixels per feature cell; only some architectures offer another value than 32. A VGG with
+            16 has no last pooling, as for class activation maps (Zhou et al. 2016, arXiv 1512.04150).
         mean: subtracted from the image (range [0, 1]) before the first layer.
         std: the image is divided by it after ``mean`` is subtracted.
         divide_by_max: divide each image by its maximum first, as the released GG-CAM does (a black image stays black).
@@ -180,7 +181,9 @@ class Backbone(nn.Module):
             raise ValueError(
                 f"timm has no model {self.name!r}; similar names: {', '.join(similar) or 'none'}; {_WORKING}"
             )
-        options: dict[str, Any] = {} if self.output_stride == 32 else {"output_stride": self.output_stride}
+        without_last_pool = self.output_stride == 16 and timm.models.is_model_in_modules(self.name, ["vgg"])
+        plain = self.output_stride == 32 or without_last_pool
+        options: dict[str, Any] = {} if plain else {"output_stride": self.output_stride}
         try:
             if self.name == "googlenet":
                 return GoogLeNet(in_chans=self.in_chans, pretrained=pretrained, **options)
@@ -203,6 +206,9 @@ class Backbone(nn.Module):
             ) from error
         if isinstance(net, VGG):
             net.add_module("pre_logits", nn.Identity())  # was fully connected: 120 M parameters of vgg16's classifier
+        if without_last_pool:
+            layers: Any = net.features
+            layers[-1] = nn.Identity()  # as Zhou et al. (2016) make VGG's class activation maps
         return net
 
     def _freeze_unused(self) -> None:
