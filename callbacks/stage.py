@@ -20,7 +20,8 @@ class Stage:
         train: patterns of what trains, all the rest is frozen; ``None``: everything that is not frozen by ``freeze``.
         freeze: patterns of what does not train; wins over ``train``.
         loss_terms: active terms of the task's loss; ``None`` for all.
-        lr: learning rate of all parameter groups; the optimiser's state is cleared. ``None``: the task's own.
+        lr: learning rate of the first parameter group; groups with a rate of their own keep its ratio to the first
+            one's, all others get ``lr`` itself. The optimiser's state is cleared. ``None``: the task's own rates.
         schedule: course of ``lr`` within the stage, per step: ``constant``, or ``cosine`` to zero.
         warmup: share of the stage's steps in which ``lr`` rises, from 0 to below 1.
         monitor: validation value by which the best epoch is chosen; ``None``: that of the checkpoint callback.

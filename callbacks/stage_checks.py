@@ -14,7 +14,7 @@ from callbacks.stage import Stage, StageAware
 from callbacks.stage_freezing import StageFreezing
 from callbacks.stage_rate import has_course
 from callbacks.staged_checkpoint import StagedCheckpoint
-from gaze_lightning.protocols import FollowsStages, HasLossTerms
+from gaze_lightning.protocols import FollowsStages, HasLossTerms, HasSizes, NeedsOneSize
 
 
 class Monitor(NamedTuple):
@@ -58,7 +58,7 @@ def check_stages(stages: list[Stage], lengths: list[int], trainer: Trainer, pl_m
                 _check_start(stage, stages, lengths, trainer, checkpoint)
                 _check_files(stage, stages, trainer, checkpoint)
                 _check_rate(stage, trainer)
-                _check_size(stage, trainer)
+                _check_size(stage, trainer, pl_module)
             except ValueError as error:
                 raise ValueError(f"stage {stage.name!r}: {error}") from error
     _warn_of_watchers(stages, trainer)
@@ -239,6 +239,12 @@ def _check_rate(stage: Stage, trainer: Trainer) -> None:
             "it sets batch_size, but the task's schedule counts the steps of one batch size: set the task's schedule "
             "to constant"
         )
+    rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    if stage.lr is not None and any(rates) and rates[0] == 0:
+        raise ValueError(
+            "it sets lr, to which parameter groups keep their ratio, and the task's own rate of the first group is 0: "
+            "set the task's lr above 0, or leave lr out of the stage"
+        )
     if has_course(stage) and any(isinstance(callback, ReloadOnPlateau) for callback in trainer.callbacks):  # type: ignore[attr-defined]
         raise ValueError("its schedule and ReloadOnPlateau both set the learning rate: remove one of them")
 
@@ -261,7 +267,7 @@ def size_of(stage: Stage, trainer: Trainer) -> tuple[int | None, tuple[int, int]
     return stage.batch_size, (round(own[0] * stage.image_scale), round(own[1] * stage.image_scale))
 
 
-def _check_size(stage: Stage, trainer: Trainer) -> None:
+def _check_size(stage: Stage, trainer: Trainer, pl_module: LightningModule) -> None:
     sizes = size_of(stage, trainer)
     if sizes == (None, None):
         return
@@ -271,7 +277,24 @@ def _check_size(stage: Stage, trainer: Trainer) -> None:
             f"{'data given as loaders' if data is None else type(data).__name__} cannot change batch_size or image "
             "size: remove them, or give the data module follow_stage"
         )
+    if isinstance(pl_module, NeedsOneSize):
+        _check_one_size(sizes, data, pl_module)
     data.follow_stage(*sizes)
+
+
+def _check_one_size(sizes: tuple[int | None, tuple[int, int] | None], data: FollowsStages, task: NeedsOneSize) -> None:
+    """Refuse sizes other than the data module's for tasks that need one; data that do not tell theirs allow none."""
+    own = (data.batch_size, tuple(data.image_size)) if isinstance(data, HasSizes) else (None, None)
+    for name, size, of_data, needs_one, remove in (
+        ("batch_size", sizes[0], own[0], task.one_batch_size, "batch_size"),
+        ("image_size", sizes[1], own[1], task.one_image_size, "image_size and image_scale"),
+    ):
+        if needs_one and size not in (None, of_data):
+            raise ValueError(
+                f"its {name} is {size}, the data's is {of_data or 'not known'}, and {type(task).__name__} as it is "
+                f"set up needs one {name} for the whole training: remove {remove} from the stage and from sizes, or "
+                f"change the data's {name}"
+            )
 
 
 def steps_of_epochs(stages: list[Stage], lengths: list[int], trainer: Trainer) -> dict[str, int]:

@@ -10,6 +10,17 @@ def has_course(stage: Stage) -> bool:
     return stage.schedule != "constant" or stage.warmup > 0
 
 
+def group_rate(lr: float, own: float, first: float) -> float:
+    """Rate of a parameter group in a stage with this ``lr``: groups keep the ratios of their initial rates.
+
+    Args:
+        lr: rate of the first group.
+        own: initial rate of the group; a group that starts like the first one gets exactly ``lr``.
+        first: initial rate of the first group; not 0 where ``own`` is another one.
+    """
+    return lr if own == first else own * (lr / first)
+
+
 def rate_factor(stage: Stage, step: int, steps: int) -> float:
     """Factor of the stage's learning rate in one of its steps.
 

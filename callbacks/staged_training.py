@@ -29,7 +29,7 @@ from callbacks.stage_checks import (
 )
 from callbacks.stage_freezing import StageFreezing
 from callbacks.stage_plan import StagePlan, stage_lengths
-from callbacks.stage_rate import has_course, rate_factor
+from callbacks.stage_rate import group_rate, has_course, rate_factor
 from callbacks.stage_run import StageRun
 from callbacks.stage_table import stage_table, write_stages
 from callbacks.stage_weights import same_on_all, take_weights
@@ -422,8 +422,10 @@ class StagedTraining(Callback):
             trainer.should_stop = True
 
     def _set_rate(self, trainer: Trainer, lr: float | None) -> None:
-        for group in _groups(trainer):
-            group["lr"] = group["initial_lr"] if lr is None else lr
+        groups = _groups(trainer)
+        for group in groups:
+            own = group["initial_lr"]
+            group["lr"] = own if lr is None else group_rate(lr, own, groups[0]["initial_lr"])
 
     def _set_terms(self, stage: Stage, pl_module: LightningModule) -> None:
         if isinstance(pl_module, HasLossTerms):

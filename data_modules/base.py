@@ -4,7 +4,7 @@ import tempfile
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,41 +262,53 @@ class GazeDataModule(LightningDataModule):
         """
         return DrawnFilms.of(self._datasets["train"], self.class_names, n, seed)
 
-    def film_statistics(self) -> FilmStatistics:
+    def film_statistics(self) -> FilmStatistics | None:
         """Mean, structure and coverage of at most 4096 training films, evenly spaced in their order; needs `setup`.
 
-        Raises:
-            DataError: if the training part is empty.
+        Computed once: every call returns the same tensors.
+
+        Returns:
+            None if the training part is empty.
         """
-        films = evenly_spaced(self.training_films(None, 0).films)
-        return film_statistics(self._cache, films, self._boxes(films))
+        return self._film_statistics
+
+    @cached_property
+    def _film_statistics(self) -> FilmStatistics | None:
+        films = evenly_spaced(np.unique(self._datasets["train"].films))
+        return film_statistics(self._cache, films, self._boxes(films)) if len(films) else None
 
     def mean_training_gaze(self) -> Tensor | None:
         """Mean of the training readings' own maps, placed on their films and averaged; needs `setup`.
 
         It is the mean in fractions of the film (of the canvas where films are aligned) that evaluation compares with
         (``mean_saliency``), and as coarse: its cells are those of ``saliency_size``. Tails reach into the padding as
-        far as the test films need them.
+        far as these films need them; other parts have no say. Computed once: every call returns the same tensor.
 
         Returns:
             float32 ``[H, W]`` on the canvas, sums to 1; None if no training reading has gaze.
         """
-        mean = self._training_mean.map
-        if mean is None:
-            return None
-        train, fixations = self._datasets["train"], self.table().fixations
-        with_gaze = [len(fixations.get(name, ())) > 0 for name in train.sample_ids]  # whatever gaze_source gives them
-        return mean_on_films(mean, self._boxes(train.films[with_gaze]), self.image_size)
+        return self._mean_training_gaze
 
-    def leave_geometry_to_task(self) -> None:
+    @cached_property
+    def _mean_training_gaze(self) -> Tensor | None:
+        train = self._datasets["train"]
+        gaze = gaze_of(list(train.sample_ids), self.table().fixations)  # whatever gaze_source gives them
+        films = train.films[[len(own) > 0 for own in gaze]]
+        mean = self._mean_of(gaze, train.films, padded=films).map
+        return None if mean is None else mean_on_films(mean, self._boxes(films), self.image_size)
+
+    def leave_geometry_to_task(self, leave: bool = True) -> None:
         """Leave the geometric augmentation of training films to the task, which finds the affine as ``warp``.
 
         Fixations, boxes and maps move as before, by the same affine; brightness and contrast are changed here. It holds
         for training loaders made from now on. Without augmentation there is no ``warp``.
+
+        Args:
+            leave: False undoes it: films are moved here again.
         """
-        self._moves_pixels = False
+        self._moves_pixels = not leave
         if "train" in self._datasets and self._datasets["train"].augmenter is not None:
-            self._datasets["train"].augmenter.moves_pixels = False
+            self._datasets["train"].augmenter.moves_pixels = self._moves_pixels
 
     def write_split(self, path: Path) -> None:
         """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
@@ -410,15 +422,11 @@ class GazeDataModule(LightningDataModule):
             others = other_gaze(rows, films, readings, gaze) if readings and name == "test" else None
             self._datasets[name] = self._dataset(table, rows, films, gaze, others, train=name == "train")
         trained = np.flatnonzero(usable & (parts == "train"))
-        self._training_mean = TrainingMean(
-            self._fits.to_frame([gaze[row] for row in trained], films[trained]),
-            self._fits.frame_sizes(films[trained]),
-            self._weight(),
-            self.saliency_size,
-            largest_padding(self._fits.frame_sizes(films[usable & (parts == "test")]), self.image_size),
-            self._fits.aligned,
-        )
+        tested = films[usable & (parts == "test")]
+        self._training_mean = self._mean_of([gaze[row] for row in trained], films[trained], padded=tested)
         self._has_split = split
+        for known in ("_film_statistics", "_mean_training_gaze"):  # of the parts before these
+            vars(self).pop(known, None)
 
     def _announce_split(self, frame: pd.DataFrame, parts: Parts) -> None:
         """Refuse a split in which patients leak, unless a paper's rule was asked for; then say how many."""
@@ -434,6 +442,17 @@ class GazeDataModule(LightningDataModule):
     def _weight(self) -> GazeWeight:
         """What a fixation of the table counts for."""
         return mean_weight(self.gaze_weight) if self.reader_policy == "mean_map" else self.gaze_weight
+
+    def _mean_of(self, gaze: Sequence[Fixations], films: Rows, padded: Rows) -> TrainingMean:
+        """The mean map of readings, given the film of each; it goes on as far as the films ``padded`` are padded."""
+        return TrainingMean(
+            self._fits.to_frame(gaze, films),
+            self._fits.frame_sizes(films),
+            self._weight(),
+            self.saliency_size,
+            largest_padding(self._fits.frame_sizes(padded), self.image_size),
+            self._fits.aligned,
+        )
 
     def _sizes(self, films: Rows) -> list[tuple[int, int]]:
         """(height, width) of the frames in which gaze of these films is exchanged and averaged (`FilmFits`)."""

@@ -67,6 +67,28 @@ class FollowsStages(Protocol):
 
 
 @runtime_checkable
+class NeedsOneSize(Protocol):
+    """A task that says whether it can follow stages with sizes of their own; asked when it has been set up."""
+
+    one_image_size: bool
+    """All images must have one size."""
+
+    one_batch_size: bool
+    """All training batches must have one size."""
+
+
+@runtime_checkable
+class HasSizes(Protocol):
+    """A data module that tells the sizes of its batches, those without any stage."""
+
+    image_size: tuple[int, int]
+    """(H, W) of the canvas, pixels."""
+
+    batch_size: int
+    """Per process, in training."""
+
+
+@runtime_checkable
 class CountsGaze(Protocol):
     """A data module that knows how many of its readings have gaze."""
 
@@ -113,29 +135,26 @@ class FilmStatistics(NamedTuple):
 
 
 @runtime_checkable
-class OffersTrainingFilms(Protocol):
+class OffersTrainingFilms(HasSizes, Protocol):
     """A data module that shows a task what its training films are like; everything after ``setup``."""
-
-    image_size: tuple[int, int]
-    """(H, W) of the canvas, pixels."""
-
-    batch_size: int
-    """Per process, in training."""
 
     def training_films(self, n: int | None, seed: int) -> TrainingFilms:
         """Draw ``n`` films of the training part, balanced over the classes; None: all of them."""
         ...
 
-    def film_statistics(self) -> FilmStatistics:
-        """Mean, structure and coverage of the training films."""
+    def film_statistics(self) -> FilmStatistics | None:
+        """Mean, structure and coverage of the training films; None where the training part is empty."""
         ...
 
     def mean_training_gaze(self) -> Tensor | None:
         """Mean of the training readings' maps on the canvas: float32 ``[H, W]``, sums to 1; None without gaze."""
         ...
 
-    def leave_geometry_to_task(self) -> None:
-        """From now on training batches hold films before their geometric augmentation, and its affine as ``warp``."""
+    def leave_geometry_to_task(self, leave: bool = True) -> None:
+        """From now on training batches hold films before their geometric augmentation, and its affine as ``warp``.
+
+        False undoes it: films are moved again, and there is no ``warp``.
+        """
         ...
 
 

@@ -138,6 +138,41 @@ def test_a_training_goes_on_with_its_own_anchors_only(small, trained, tmp_path, 
     assert (tmp_path / "own" / "checkpoints" / "last.ckpt").is_file()
 
 
+def test_one_task_evaluates_checkpoints_of_other_maps_and_trains_on_its_own_anchors_only(make_data, trained):
+    data = make_data()
+    best = trained / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    task = AttentionClassifier.load_from_checkpoint(best, map_location="cpu", weights_only=True)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    for _ in range(2):
+        trainer.test(task, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+        assert torch.equal(task.global_map(), checkpoint["state_dict"]["attention.stored_map"][0, 0])
+    other = task_for(data, n_anchors=9)
+    trainer.test(other, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    assert torch.equal(other.global_map(), checkpoint["state_dict"]["attention.stored_map"][0, 0])
+    trained_on = make_data()
+    task.trainer = trainer
+    trainer.datamodule = trained_on
+    theta = [parameter.clone() for parameter in task.attention.parameters()]
+    task.setup("fit")  # the same films: goes on with what it has learnt
+    assert all(torch.equal(p, q) for p, q in zip(task.attention.parameters(), theta, strict=True))
+    task._anchor_seed = 1
+    with pytest.raises(ConfigurationError, match="digest"):
+        task.setup("fit")
+
+
+def test_a_data_module_moves_its_films_itself_after_the_training(data):
+    task = task_for(data)
+    assert "warp" in batches_of(data, 1)[0]
+    task.teardown("fit")
+    assert "warp" not in batches_of(data, 1)[0]
+
+
+def test_a_handful_of_anchors_is_refused(data):
+    with pytest.raises(ConfigurationError, match="single films"):
+        task_for(data, n_anchors=3)
+
+
 def test_the_map_is_the_same_for_all_films_all_batch_sizes_and_any_order(data):
     task = task_for(data).eval()
     (batch,) = batches_of(data, 1)
@@ -198,11 +233,17 @@ def test_a_residual_map_of_zeros_is_the_plain_classifier(data):
 
 @pytest.mark.parametrize("attention", ["anchor_set", "free_mask", "batch_stack"])
 def test_a_frozen_map_stays_bit_for_bit_while_the_network_trains(data, attention):
-    task = task_for(data, attention=attention, freeze_epoch=0).train()
-    task.on_train_epoch_start()
+    task = task_for(data, attention=attention).train()
+    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=0.1)
+    for batch in batches_of(data):  # the optimiser has a momentum when the map freezes
+        optimizer.zero_grad()
+        task.loss_for(task.active_loss_terms, batch).backward()
+        optimizer.step()
+    task._store_map()
+    task._freeze_epoch = 0
+    task.on_train_start()
     before = [parameter.detach().clone() for parameter in task.attention.parameters()]
     stored, first = task.global_map().clone(), next(task.model.parameters()).detach().clone()
-    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=0.1)
     for batch in batches_of(data):
         loss = task.loss_for(task.active_loss_terms, batch)
         optimizer.zero_grad()
@@ -297,6 +338,7 @@ def test_local_attention_has_a_map_for_each_film_and_none_for_all(data):
         ({"n_anchors": 0}, "n_anchors"),
         ({"max_images": 0}, "max_images"),
         ({"sparsity": -1.0}, "sparsity"),
+        ({"sparsity": 1.0, "rescale": True}, "rescale"),
         ({"attention": "local", "freeze_epoch": 2}, "freeze_epoch"),
         ({"attention": "batch_stack", "start_from_gaze": True}, "start_from_gaze"),
     ],

@@ -46,7 +46,7 @@ def test_batch_stack_depends_on_the_order_of_its_batch():
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_batch_stack_refuses_another_batch_size_in_training_only(n):
     attention = BatchStackAttention(4, SIZE)
-    with pytest.raises(ConfigurationError, match=rf"has {n} images.*built for 4.*drop_last"):
+    with pytest.raises(ConfigurationError, match=rf"has {n} images.*built for 4.*smaller"):
         attention(images_of(n))
     assert torch.equal(attention.eval()(images_of(n)), attention.stored_map)
 
@@ -89,11 +89,22 @@ def test_batch_stack_saves_the_mean_of_its_training_maps_and_nothing_of_the_film
 def test_batch_stack_freezes_at_the_mean_of_its_training_maps():
     attention = BatchStackAttention(4, SIZE)
     a = attention(images_of()).detach()
+    attention.store_map()
     attention.freeze()
     torch.testing.assert_close(attention(images_of(2)), a)
     attention(images_of(2)).sum().backward()
     assert all(not p.grad.any() for p in attention.parameters())
     assert attention.map_count == 1
+
+
+def test_batch_stack_forgets_its_training_maps_when_weights_are_loaded():
+    attention, other = BatchStackAttention(4, SIZE), BatchStackAttention(4, SIZE, seed=1)
+    other(images_of())
+    kept = other.state_dict()["stored_map"].clone()
+    attention(images_of())
+    attention.load_state_dict(other.state_dict())
+    attention.store_map()
+    assert torch.equal(attention.stored_map, kept)
 
 
 def test_batch_stack_takes_a_gradient_from_the_loss():

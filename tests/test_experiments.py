@@ -73,8 +73,17 @@ _PAPER_SIZE_OF = {"baseline_densenet201": (640, 512)} | dict.fromkeys(_AT_224, (
 _PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
 
 
-@pytest.mark.parametrize("data", ["egd_cxr", "reflacx", "joint"])
-@pytest.mark.parametrize("name", available())
+_ALIKE = [name for name in available() if task_of(name) == "AttentionClassifier"]  # one kind of data is enough
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (name, data)
+        for name in available()
+        for data in (["reflacx"] if name in _ALIKE else ["egd_cxr", "reflacx", "joint"])
+    ],
+)
 def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     layers = resolve([name, f"data/{data}"])
     assert layers.choice["setting"] == "paper"
@@ -103,3 +112,27 @@ def test_mimic_cxr_has_a_setting_for_its_number_of_films(name, tmp_path):
     assert cli.trainer.max_epochs == 20
     assert cli.model.hparams["lr"] == 1e-4
     assert not any(type(callback).__name__ == "ReloadOnPlateau" for callback in cli.trainer.callbacks)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "data"),
+    [("densenet121", "egd_cxr"), ("resnet18", "mimic_cxr"), ("googlenet", "nih_cxr"), ("vgg16", "phantom")],
+)
+def test_global_attention_and_its_baseline_differ_in_attention_only(backbone, data, tmp_path):
+    resolved = []
+    for arm in ("baseline", "global_attention"):
+        files = resolve([f"{arm}_{backbone}", f"data/{data}"]).files
+        arguments = [argument for file in files for argument in ("--config", str(file))]
+        root = f"--data.init_args.root={tmp_path}"
+        cli = BuiltOnly(["fit", *arguments, root, f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"])
+        config = cli.config["fit"].clone()
+        config.model.class_path = ""
+        resolved.append(config)
+    plain, attended = resolved
+    own = set(attended.model.init_args.keys()) - set(plain.model.init_args.keys())
+    assert "attention" in own
+    for name in own:
+        del attended.model.init_args[name]
+    assert plain.model == attended.model
+    assert plain.data == attended.data
+    assert plain.trainer == attended.trainer

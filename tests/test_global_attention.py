@@ -161,6 +161,7 @@ def test_linear_gradient_is_that_of_numbers():
 def test_a_frozen_map_stays_and_its_parameters_get_zero_gradients(kind):
     attention, images = attention_of(kind=kind), images_of()
     step(attention, images)
+    attention.store_map()
     attention.freeze()
     kept = attention.stored_map.clone()
     before = [p.detach().clone() for p in attention.parameters()]

@@ -1,7 +1,7 @@
 """Global attention from the images of the batch."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.models.anchor_images import standardise
@@ -50,6 +50,7 @@ class BatchStackAttention(SharedMap):
         self.batch_size = batch_size
         self.pixels = PixelClassifier(batch_size, pixel_classifier, start, seed)
         self.start_epoch()
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def start_epoch(self) -> None:
         """Forget the training maps so far; the stored map stays."""
@@ -86,10 +87,14 @@ class BatchStackAttention(SharedMap):
         if len(image) != self.batch_size:
             raise ConfigurationError(
                 f"a training batch has {len(image)} images, mode batch_stack was built for {self.batch_size}: its "
-                "batch size is part of the weights; drop the last, smaller batch (drop_last: true) and keep the "
-                "batch_size of each process"
+                "batch size is part of the weights; keep the batch_size of each process, and give no smaller last batch"
             )
         a: Tensor = self.importance(self.pixels(standardise(image).transpose(0, 1)))
         self.map_sum = self.map_sum.to(a.device) + a.detach()
         self.map_count = self.map_count.to(a.device) + 1
         return a
+
+
+def _forget(module: nn.Module, incompatible_keys: object) -> None:
+    assert isinstance(module, BatchStackAttention)
+    module.start_epoch()  # the maps so far are not those of the weights just loaded

@@ -55,15 +55,18 @@ class GlobalAttention(SharedMap):
         """Whether the anchors are there."""
         return self.anchors is not None
 
-    def set_anchors(self, anchors: Tensor) -> None:
+    def set_anchors(self, anchors: Tensor | None) -> None:
         """Give the reference images; they are copied and get no gradient.
 
         Args:
-            anchors: standardised, float ``[n_images, 1, H, W]``.
+            anchors: standardised, float ``[n_images, 1, H, W]``; None: take them away, the stored map stays.
 
         Raises:
             ValueError: another number or size.
         """
+        if anchors is None:
+            self.anchors = None
+            return
         expected = (self.n_images, 1, *self.size)
         if tuple(anchors.shape) != expected:
             raise ValueError(f"the anchors have shape {tuple(anchors.shape)}, expected {expected}")

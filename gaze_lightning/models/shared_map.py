@@ -68,13 +68,11 @@ class SharedMap(nn.Module, ABC):
             self.stored_map.copy_(self.current_map())
 
     def freeze(self) -> None:
-        """Store the map (if it can be computed) and use it from now on, in training too.
+        """Use the stored map from now on, in training too; call ``store_map`` before if it is to be the present one.
 
         The parameters then get gradients of exactly zero. An optimiser that remembers earlier gradients still moves
-        them, unless its learning rate for them is 0.
+        them, unless its learning rate for them is 0 or their gradients are removed.
         """
-        if self.computable:
-            self.store_map()
         self.frozen = True
 
     def forward(self, image: Tensor) -> Tensor:

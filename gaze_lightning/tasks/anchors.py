@@ -13,6 +13,9 @@ from gaze_lightning.protocols import OffersTrainingFilms
 
 AnchorContent = Literal["films", "permuted", "noise", "mean_film", "mean_gaze"]
 
+FEWEST = 8
+"""Of fewer films a combination, such as the stored map, shows more of each than a checkpoint should."""
+
 _BLOCK = 512  # films read at a time
 
 
@@ -46,19 +49,27 @@ def make_anchors(
         seed: of the draw, the permutation and the noise.
 
     Raises:
-        ConfigurationError: ``mean_gaze`` without gaze in the training part.
+        ConfigurationError: ``mean_gaze`` without gaze in the training part, or fewer than ``FEWEST`` films.
     """
     if content in ("mean_film", "mean_gaze"):
-        mean = data.film_statistics().mean if content == "mean_film" else data.mean_training_gaze()
+        statistics = data.film_statistics()
+        mean = data.mean_training_gaze() if content == "mean_gaze" else statistics and statistics.mean
         if mean is None:
             raise ConfigurationError(
-                "anchors: mean_gaze needs gaze, and no training reading has any: choose other data, or anchors: films"
+                f"anchors: {content} is made of the training part, and that has none: choose other data, or "
+                "anchors: films"
             )
         images = standardise(mean[None, None])
         digest = hashlib.sha256(mean.contiguous().numpy().tobytes()).hexdigest()[:16]
         return Anchors(images, f"{content}:{digest}", f"the {content.replace('_', ' ')} of the training part")
     films = data.training_films(n_films, seed)
-    if len(films) > max_images:
+    if len(films) < FEWEST:
+        raise ConfigurationError(
+            f"{len(films)} anchors: the stored map, which is in every checkpoint, would show single films. Take at "
+            f"least {FEWEST} (n_anchors, or more training films)"
+        )
+    compressed = len(films) > max_images
+    if compressed:
         principal = principal_images(lambda: films.blocks(_BLOCK), max_images, seed)
         images = principal.images
         made = f"{max_images} principal images ({principal.explained:.1%} of the variation) of {len(films):,}"
@@ -73,7 +84,7 @@ def make_anchors(
             images, made = noise_like(images, seed), f"noise in place of {made}"
     height, width = images.shape[-2:]
     size = f"{height} x {width}, {images.numel() * 4 / 1e6:.1f} MB in the memory of each process"
-    what = f"{content}:{seed}:{max_images}:{films.digest}"
+    what = f"{content}:{seed}:{max_images if compressed else 'all'}:{films.digest}"
     return Anchors(
         images,
         hashlib.sha256(what.encode()).hexdigest()[:16],

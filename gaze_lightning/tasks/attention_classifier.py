@@ -14,6 +14,7 @@ from gaze_lightning.metrics.attention_agreement import attention_agreement, glob
 from gaze_lightning.models import BatchStackAttention, FreeMask, GlobalAttention, LocalAttention
 from gaze_lightning.models.fit_map import fit_map
 from gaze_lightning.models.fuse import Fusion, fuse
+from gaze_lightning.models.shared_map import SharedMap
 from gaze_lightning.models.warp import warp
 from gaze_lightning.protocols import FilmStatistics, LabelType, OffersTrainingFilms
 from gaze_lightning.tasks.anchors import AnchorContent, make_anchors
@@ -78,10 +79,12 @@ class AttentionClassifier(Classifier):
         rescale: divide the map by its mean.
         position: ``input``, or where in the backbone: ``stem``, ``stage1`` and so on.
         fusion: ``multiply`` by the map, or ``residual``: by one plus the map.
-        attention_lr: learning rate of the map's parameters.
+        attention_lr: learning rate of the map's parameters. One step of Adam moves a logit of ``n`` anchors by up to
+            this times the sum of their ``n`` intensities, that of a free mask by this alone: each needs its own.
         sparsity: weight of the map's mean in the loss.
         total_variation: weight of the mean difference of neighbouring pixels.
-        freeze_epoch: from this epoch on the map stays as it is and the CNN trains on; null: never.
+        freeze_epoch: from this epoch on the map stays as it is and the CNN trains on; null: never. (Weights of an
+            earlier epoch that a callback loads bring their own map.)
         start_from_gaze: beyond the paper: the map starts near the mean gaze of the training readings.
         gaze_weight: beyond the paper: weight of KL(mean training gaze || map) in the loss.
     """
@@ -114,7 +117,7 @@ class AttentionClassifier(Classifier):
         rescale: bool = False,
         position: str = "input",
         fusion: Fusion = "multiply",
-        attention_lr: float = 1e-2,
+        attention_lr: float = 1e-3,
         sparsity: float = 0.0,
         total_variation: float = 0.0,
         freeze_epoch: int | None = None,
@@ -159,6 +162,8 @@ class AttentionClassifier(Classifier):
         if attention == "local" and any(shared_only.values()):
             refused = ", ".join(name for name, used in shared_only.items() if used)
             raise ValueError(f"{refused}: only with one map for all films, attention: local has one for each")
+        if sparsity and rescale:
+            raise ValueError("sparsity is the map's mean, and rescale makes that 1: choose one of them")
         if start_from_gaze and attention == "batch_stack":
             raise ValueError(
                 "start_from_gaze: the map of a batch stack depends on the batch; use attention: anchor_set"
@@ -175,6 +180,8 @@ class AttentionClassifier(Classifier):
             LocalAttention() if attention == "local" else None
         )
         self.register_buffer("mean_gaze", None, persistent=False)
+        self.one_image_size = attention != "local"
+        self.one_batch_size = attention == "batch_stack"
         self._digest: str | None = None
         self._statistics: FilmStatistics | None = None
         self._weighed_by: Tensor | None = None
@@ -188,7 +195,7 @@ class AttentionClassifier(Classifier):
             ConfigurationError: the data module shows no training films, or no gaze where it is needed.
         """
         super().setup(stage)
-        if stage != "fit" or self._kind == "local" or self._digest is not None:
+        if stage != "fit" or self._kind == "local":
             return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, OffersTrainingFilms):
@@ -196,28 +203,44 @@ class AttentionClassifier(Classifier):
                 "global attention is made of the training films: it needs a data module with training_films, "
                 "film_statistics, mean_training_gaze and leave_geometry_to_task (see OffersTrainingFilms)"
             )
-        data.leave_geometry_to_task()
         self._statistics = data.film_statistics()
+        if self._statistics is None:
+            raise ConfigurationError(
+                "there are no training films to make a map of: choose other data, or another split"
+            )
         self._say_structure(self._statistics)
         self.mean_gaze = data.mean_training_gaze()
         if self.mean_gaze is None and (self._start_from_gaze or self._gaze_weight):
             raise ConfigurationError(
                 "start_from_gaze and gaze_weight need gaze, and no training reading has any: choose other data"
             )
-        if self._kind == "anchor_set":
+        height, width = data.image_size
+        images, n, digest = None, data.batch_size, f"{self._kind}:{height}x{width}"
+        if self._kind == "batch_stack":
+            digest += f":{n}"
+        elif self._kind == "anchor_set":
             anchors = make_anchors(data, self._content, self._n_anchors, self._max_images, self._anchor_seed)
             rank_zero_info(f"Anchors: {anchors.note}; digest {anchors.digest}")
-            self.attention = self._build(len(anchors.images), data.image_size)
-            cast(GlobalAttention, self.attention).set_anchors(anchors.images)
-            self._digest = anchors.digest
+            images, n, digest = anchors.images, len(anchors.images), anchors.digest
+        known = self.attention is not None
+        if known:
+            self._refuse_other_anchors(digest)
         else:
-            self.attention = self._build(data.batch_size, data.image_size)
-            self._digest = self._kind
-        if self._start_from_gaze and self.mean_gaze is not None:
+            self.attention, self._digest = self._build(n, data.image_size), digest
+        if isinstance(self.attention, GlobalAttention):
+            self.attention.set_anchors(images)
+        if self._start_from_gaze and self.mean_gaze is not None and not known:
             target = 0.1 + 0.8 * self.mean_gaze / self.mean_gaze.max()
             reached = fit_map(cast(GlobalAttention | FreeMask, self.attention), target)
             rank_zero_info(f"The map starts with a correlation of {reached:.3f} with the mean training gaze")
-        self._store_map()
+        cast(SharedMap, self.attention).store_map()
+        data.leave_geometry_to_task()
+
+    def teardown(self, stage: str) -> None:
+        """Called by Lightning; from here on the data module moves its films itself."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and self._kind != "local" and isinstance(data, OffersTrainingFilms):
+            data.leave_geometry_to_task(False)
 
     def _say_structure(self, statistics: FilmStatistics) -> None:
         share = f"{statistics.structure:.2f} of the contrast of a single one"
@@ -252,17 +275,24 @@ class AttentionClassifier(Classifier):
         """
         if self._kind == "local":
             return
-        if self.attention is None:
+        digest = checkpoint.get(_CHECKPOINT_KEY)
+        trainer = getattr(self, "_trainer", None)
+        if trainer is not None and trainer.state.fn == "fit":
+            self._refuse_other_anchors(digest)
+            return
+        if digest is None or digest != self._digest:  # another map than the one at hand: it needs no film to predict
             weights = checkpoint["state_dict"]
             height, width = weights["attention.stored_map"].shape[-2:]
             pixels = [value for name, value in weights.items() if name.startswith("attention.pixels.")]
             self.attention = self._build(pixels[0].shape[1] if pixels else 0, (height, width))
-            return
-        stored = checkpoint.get(_CHECKPOINT_KEY)
-        if stored != self._digest:
+            self._digest = digest
+
+    def _refuse_other_anchors(self, digest: str | None) -> None:
+        if digest != self._digest:
             raise ConfigurationError(
-                f"the anchors drawn now have the digest {self._digest}, those of the checkpoint {stored}: the training "
-                "films, their split, image_size, n_anchors, max_images or anchor_seed differ. Use those of that run"
+                f"the map was made of anchors with the digest {self._digest}, these have {digest}: the training films, "
+                "their split, image_size, batch_size (of a batch stack), n_anchors, max_images or anchor_seed differ. "
+                "Use those of the run that is to go on, or start a new one"
             )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -318,7 +348,7 @@ class AttentionClassifier(Classifier):
         if self._total_variation:
             total = total + self._total_variation * total_variation(attention)
         if self._gaze_weight and self.mean_gaze is not None:
-            log_density = attention.log() - attention.sum().log()
+            log_density = attention.clamp(min=1e-12).log() - attention.sum().log()
             there = torch.ones(1, dtype=torch.bool, device=attention.device)
             total = total + self._gaze_weight * self.saliency_loss(log_density, self.mean_gaze[None, None], there).loss
         return Losses(total=total, classification=losses.classification)
@@ -335,16 +365,23 @@ class AttentionClassifier(Classifier):
             result["values"] |= attention_agreement(self._weighed_by.detach(), batch)
         return result
 
+    def on_train_start(self) -> None:
+        """Called by Lightning; a training that goes on in the middle of an epoch has no start of that epoch."""
+        self._freeze_in_time()
+
     def on_train_epoch_start(self) -> None:
         """Called by Lightning; freezes the map when it is time, and starts the mean of a batch stack anew."""
+        self._freeze_in_time()
+        if isinstance(self.attention, BatchStackAttention):
+            self.attention.start_epoch()
+
+    def _freeze_in_time(self) -> None:
         attention = self._attention()
-        if isinstance(attention, LocalAttention):
+        if isinstance(attention, LocalAttention) or attention.frozen or self._freeze_epoch is None:
             return
-        if self._freeze_epoch is not None and self.current_epoch >= self._freeze_epoch and not attention.frozen:
+        if self.current_epoch >= self._freeze_epoch:  # the map of the weights at hand is stored already
             attention.freeze()
             rank_zero_info(f"epoch {self.current_epoch}: the map is frozen")
-        if isinstance(attention, BatchStackAttention):
-            attention.start_epoch()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Called by Lightning; a frozen map does not move, not even by momentum."""
@@ -366,6 +403,7 @@ class AttentionClassifier(Classifier):
         """Called by Lightning; logs what the map is like."""
         if self._kind == "local":
             return
+        self._store_map()  # an epoch that a limit of steps ends has no last batch
         attention, known = self.global_map(), self._statistics
         assert attention is not None
         assert known is not None

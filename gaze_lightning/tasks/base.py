@@ -35,11 +35,15 @@ class GazeTask(LightningModule):
         loss_terms: names of the terms of the loss.
         needs_classes: whether data without labels are refused.
         has_unused_parameters: whether some parameters may get no gradient in a step; DDP must then look for them.
+        one_image_size: whether all images must have one size; no stage of a training may then have another one.
+        one_batch_size: the same of training batches.
     """
 
     loss_terms: tuple[str, ...] = ("classification",)
     needs_classes = True
     has_unused_parameters = False
+    one_image_size = False
+    one_batch_size = False
 
     def __init__(
         self,

@@ -1,13 +1,16 @@
 import copy
 
 import pytest
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 import callbacks.staged_training
-from callbacks import ReloadOnPlateau, Stage, StagedTraining
+from callbacks import ReloadOnPlateau, Stage, StagedTraining, StageSize
 from callbacks.stage_checks import check_strategy
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.protocols import NeedsOneSize
 from gaze_lightning.tasks import GGCAM
 from tests.staged_task import Plain, Tiny, TinyData, checkpoint, equal, fixed_data, run, task
 
@@ -121,6 +124,76 @@ def test_a_schedule_of_the_task_excludes_lr_and_batch_size(tmp_path, stage):
 def test_a_schedule_of_a_stage_excludes_the_plateau_rule(tmp_path):
     with pytest.raises(ValueError, match="'one': its schedule and ReloadOnPlateau"):
         run(tmp_path, [Stage("one", lr=0.1, schedule="cosine")], callbacks=[ReloadOnPlateau("val/a", "min")])
+
+
+def test_ratios_to_a_rate_of_zero_are_refused(tmp_path):
+    class Zero(Tiny):
+        def configure_optimizers(self):
+            groups = [{"params": self.body.parameters(), "lr": 0.0}, {"params": self.head.parameters()}]
+            return torch.optim.SGD(groups, lr=0.1)
+
+    with pytest.raises(ValueError, match=r"'two': it sets lr, .* is 0: set the task's lr above 0"):
+        run(tmp_path, [Stage("one", 2), Stage("two", lr=0.1)], task(Zero))
+    run(tmp_path, [Stage("one")], task(Zero))
+
+
+class SizedData(TinyData):
+    batch_size = 8
+
+
+def choosy(image=False, batch=False):
+    model = task()
+    model.one_image_size, model.one_batch_size = image, batch
+    return model
+
+
+@pytest.mark.parametrize(
+    ("needs", "size", "message"),
+    [
+        ({"image": True}, {"image_size": (5, 5)}, r"image_size is \(5, 5\), the data's is \(10, 10\), and Tiny"),
+        ({"image": True}, {"image_scale": 0.5}, r"remove image_size and image_scale from the stage and from sizes"),
+        ({"batch": True}, {"batch_size": 4}, "batch_size is 4, the data's is 8, and Tiny .* remove batch_size from"),
+    ],
+)
+def test_other_sizes_are_refused_before_the_first_step_where_the_task_needs_one(tmp_path, needs, size, message):
+    model, data = choosy(**needs), SizedData()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ConfigurationError, match=f"stage 'two': .*{message}"):
+        run(tmp_path, [Stage("one", 2), Stage("two", **size)], model, data=data)
+    assert equal(before, model.state_dict())
+    assert data.now == (None, None)
+    run(tmp_path, [Stage("one", 3), Stage("two", 0, **size), Stage("three")], choosy(**needs), data=SizedData())
+
+
+@pytest.mark.parametrize(
+    ("needs", "size"),
+    [
+        ({"image": True, "batch": True}, {"image_size": (10, 10), "batch_size": 8}),
+        ({"image": True, "batch": True}, {"image_scale": 1.0}),
+        ({"image": True}, {"batch_size": 4}),
+        ({"batch": True}, {"image_scale": 0.5}),
+        ({}, {"image_size": (5, 5), "batch_size": 4}),
+    ],
+)
+def test_the_datas_own_sizes_and_those_that_the_task_does_not_mind_are_taken(tmp_path, needs, size):
+    run(tmp_path, [Stage("one", 1), Stage("two", **size)], choosy(**needs), epochs=2, data=SizedData())
+
+
+def test_sizes_that_a_setting_chooses_are_refused_as_well(tmp_path):
+    staged = StagedTraining([Stage("one", 2), Stage("two")], {"two": StageSize(batch_size=2)})
+    with pytest.raises(ConfigurationError, match="stage 'two': its batch_size is 2"):
+        run(tmp_path, [], choosy(batch=True), data=SizedData(), staged=staged)
+
+
+def test_data_that_do_not_tell_their_sizes_allow_none_to_such_a_task(tmp_path):
+    with pytest.raises(ConfigurationError, match="stage 'one': its batch_size is 8, the data's is not known"):
+        run(tmp_path, [Stage("one", batch_size=8)], choosy(batch=True), data=TinyData())
+
+
+def test_every_task_says_whether_it_needs_one_size():
+    model = GGCAM(["a", "b"], backbone="test_resnet")
+    assert isinstance(model, NeedsOneSize)
+    assert (model.one_image_size, model.one_batch_size) == (False, False)
 
 
 def test_sizes_that_the_data_refuse_are_reported_with_the_stage(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from callbacks.stage import Stage
-from callbacks.stage_rate import has_course, rate_factor
+from callbacks.stage_rate import group_rate, has_course, rate_factor
 
 
 @given(st.integers(1, 200), st.floats(0, 0.99))
@@ -34,3 +34,16 @@ def test_a_constant_schedule_may_rise_first():
     assert [rate_factor(stage, step, 6) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert has_course(stage)
     assert not has_course(Stage("one", lr=1.0))
+
+
+RATES = st.floats(1e-8, 10)
+
+
+@given(RATES, RATES, RATES)
+def test_groups_keep_the_ratios_of_their_rates(lr, own, first):
+    assert group_rate(lr, own, first) / lr == pytest.approx(own / first, rel=1e-12)
+
+
+@given(RATES, RATES)
+def test_a_group_that_starts_like_the_first_gets_the_very_rate(lr, own):
+    assert group_rate(lr, own, own) == lr  # own * (lr / own) is not always lr
