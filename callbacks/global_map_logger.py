@@ -35,9 +35,10 @@ class GlobalMapLogger(Callback):
     mean training gaze, beside that of the mean film, of a centred Gaussian and of an even map. The comparison is
     printed.
 
-    Mean film and gaze come from a data module with ``OffersTrainingFilms``; without one only the map is shown. Only the
-    process of rank zero works, and the training does not notice. Pictures go to W&B as those of ``CAMLogger`` do: where
-    the data module declares its images open, or ``upload_to_cloud`` acknowledges it.
+    Mean film and gaze come from a data module with ``OffersTrainingFilms``: they are those of the training part of the
+    data that are tested. Without such a module, and without a training part, only the map is shown. Only the process
+    of rank zero works, and the training does not notice. Pictures go to W&B as those of ``CAMLogger`` do: where the
+    data module declares its images open, or ``upload_to_cloud`` acknowledges it.
 
     Args:
         every_n_epochs: keep the map of every n-th epoch, and of the last; 0: nothing during training.

@@ -47,14 +47,31 @@ def test_correlations_equal_numpys_over_the_pixels_that_all_runs_compare():
     inside = [a[both].astype(np.float64) for a in arrays]
     matrix = np.corrcoef(inside)
     assert stability.pairs == pytest.approx((matrix[0, 1], matrix[0, 2], matrix[1, 2]))
-    mean = np.mean(inside, axis=0)
-    assert stability.with_mean == pytest.approx([np.corrcoef(a, mean)[0, 1] for a in inside])
+    others = [(inside[1] + inside[2]) / 2, (inside[0] + inside[2]) / 2, (inside[0] + inside[1]) / 2]
+    assert stability.with_others == pytest.approx(
+        [np.corrcoef(a, mean)[0, 1] for a, mean in zip(inside, others, strict=True)]
+    )
     assert stability.sd == pytest.approx([a.std() for a in inside])
 
 
 def test_the_same_map_in_all_runs_is_perfectly_stable_whatever_its_scale():
     stability = MapStability.of([run(values(0)), run(2 + 3 * values(0))])
     assert stability.pairs == pytest.approx((1,))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_with_fewer_than_two_other_runs_only_the_pairs_count(n):
+    stability = MapStability.of([run(values(seed)) for seed in range(n)])
+    assert all(map(math.isnan, stability.with_others))
+    titles = [axes.get_title() for axes in draw_stability_page({"a": stability}, note="").axes]
+    assert titles == [f"run {i + 1}" for i in range(n)]
+
+
+def test_a_run_unlike_the_others_is_seen():
+    odd = MapStability.of([run(values(0)), run(values(0)), run(1 - values(0))])
+    assert odd.with_others[2] == pytest.approx(-1)
+    titles = [axes.get_title() for axes in draw_stability_page({"a": odd}, note="").axes]
+    assert titles[2] == "run 3   CC \N{MINUS SIGN}1.00"
 
 
 def printed(arms):

@@ -13,6 +13,9 @@ from gaze_lightning.metrics import correlation_coefficient, saliency_kl
 from gaze_lightning.metrics.saliency_agreement import centre_map
 from gaze_lightning.protocols import FilmStatistics
 
+COMPARED_WITH = "mean film and gaze are those of the training part of the data that are tested"
+"""Said in the file and to people: a test on other data than those of the training compares with these others."""
+
 
 class Agreement(NamedTuple):
     """How well a map agrees with the mean gaze."""
@@ -87,6 +90,7 @@ class MapComparison(NamedTuple):
         content = {
             "format": 1,
             "data": data,
+            "compared_with": None if self.films is None and self.gaze is None else COMPARED_WITH,
             "compared_share_of_canvas": self.share,
             "map": {"mean": self.mean, "sd": self.sd, "min": self.low, "max": self.high},
             "mean_film": known,

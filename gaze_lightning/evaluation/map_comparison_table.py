@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gaze_lightning.evaluation.map_comparison import Agreement, MapComparison
+from gaze_lightning.evaluation.map_comparison import COMPARED_WITH, Agreement, MapComparison
 
 _ROWS = {"mean_film": "  mean training film", "centre": "  centre", "even": "  even map"}
 
@@ -58,14 +58,21 @@ def _notes(comparison: MapComparison) -> list[str]:
         meaning = "The training readings have no gaze: there is nothing to compare the map with."
     else:
         return [f"{values}. The data do not show the training films: there is nothing to compare the map with."]
+    source = f"{COMPARED_WITH[0].upper()}{COMPARED_WITH[1:]}."
     if comparison.films is None:
-        return [meaning, f"{values}."]
+        return [meaning, f"{values}.", source]
     cc = "undefined" if math.isnan(comparison.film_cc) else f"{comparison.film_cc:.3f}"
     return [
         meaning,
         f"{values}; correlation with the mean of {comparison.films} training films: {cc}.",
-        f"All over the {comparison.share:.0%} of the canvas that at least half of these films cover.",
+        f"Compared: {_percent(comparison.share)} of the canvas, where at least half of these films are.",
+        source,
     ]
+
+
+def _percent(share: float) -> str:
+    """With one digit, rounded down: 100 % only of the whole."""
+    return f"{math.floor(1000 * share) / 10:g} %"
 
 
 def _cells(one: Agreement) -> tuple[str, str]:

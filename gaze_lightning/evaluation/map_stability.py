@@ -23,8 +23,8 @@ class MapStability(NamedTuple):
     """bool ``[H, W]``: those pixels."""
     pairs: tuple[float, ...]
     """Correlation of every pair of runs; NaN where a map is constant or not finite."""
-    with_mean: tuple[float, ...]
-    """Correlation of each run's map with the mean map of the arm, the run itself included; NaN of a single run."""
+    with_others: tuple[float, ...]
+    """Correlation of each run's map with the mean map of the arm's other runs; NaN where these are fewer than two."""
     sd: tuple[float, ...]
     """Population standard deviation within each map."""
 
@@ -44,15 +44,20 @@ class MapStability(NamedTuple):
         compared = torch.stack([run.compared for run in runs]).all(dim=0)
         if not compared.any():
             raise ValueError("no pixel is covered by the training films of every run: the runs have different data")
-        mean = torch.stack([run.values.double() for run in runs]).mean(dim=0)
-        alone = len(runs) == 1
         return cls(
             runs=tuple(runs),
             compared=compared,
             pairs=tuple(map_correlation(a.values, b.values, compared) for a, b in combinations(runs, 2)),
-            with_mean=tuple(math.nan if alone else map_correlation(run.values, mean, compared) for run in runs),
+            with_others=tuple(_with_others(runs, index, compared) for index in range(len(runs))),
             sd=tuple(float(run.values.double()[compared].std(correction=0)) for run in runs),
         )
+
+
+def _with_others(runs: Sequence[MapRun], index: int, compared: Tensor) -> float:
+    others = [run.values.double() for run in (*runs[:index], *runs[index + 1 :])]
+    if len(others) < 2:
+        return math.nan
+    return map_correlation(runs[index].values, torch.stack(others).mean(dim=0), compared)
 
 
 def stability_table(arms: Mapping[str, MapStability]) -> Table:

@@ -18,9 +18,12 @@ import callbacks.global_map_logger
 from callbacks import CAMLogger, GlobalMapLogger
 from callbacks.global_map_evolution import MapOfEpoch, choose_epochs, draw_evolution
 from callbacks.global_map_panels import draw_global_map
+from callbacks.map_stability_page import draw_stability_page
 from callbacks.panel_parts import save_png
 from gaze_lightning.evaluation.map_comparison import MapComparison, map_correlation
 from gaze_lightning.evaluation.map_comparison_table import print_map_comparison
+from gaze_lightning.evaluation.map_run import MapRun
+from gaze_lightning.evaluation.map_stability import MapStability
 from gaze_lightning.protocols import FilmStatistics, HasGlobalMap, OffersTrainingFilms
 
 H, W = 24, 20
@@ -77,19 +80,19 @@ def parts(tiny):
 
     class Data(tiny.Data):
         image_size, batch_size = (H, W), 4
-        with_gaze = True
+        with_gaze = with_films = True
 
         def training_films(self, n, seed):
             raise AssertionError("not asked for")
 
         def film_statistics(self):
             np.random.rand(), torch.rand(1), random.random()
-            return statistics()
+            return statistics() if self.with_films else None
 
         def mean_training_gaze(self):
             return gaze() if self.with_gaze else None
 
-        def leave_geometry_to_task(self):
+        def leave_geometry_to_task(self, leave=True):
             raise AssertionError("not asked for")
 
     assert isinstance(Model(), HasGlobalMap)
@@ -253,6 +256,7 @@ def test_a_test_writes_map_picture_and_numbers(parts, trainer_in, tmp_path, caps
     assert np.array_equal(np.load(folder / "compared.npy"), np.arange(H)[:, None].repeat(W, 1) >= 2)
     found = json.loads((folder / "comparison.json").read_text())
     assert found["data"] == "synthetic phantom: not clinical evidence"
+    assert found["compared_with"].endswith("those of the training part of the data that are tested")
     assert found["mean_film"]["n"] == 12
     assert set(found["references"]) == {"mean_film", "centre", "even"}
     assert found["references"]["even"]["cc"] is None
@@ -260,6 +264,7 @@ def test_a_test_writes_map_picture_and_numbers(parts, trainer_in, tmp_path, caps
     said = capsys.readouterr().out
     assert "Global map against the mean training gaze" in said
     assert "synthetic phantom: not clinical evidence" in said
+    assert "those of the training part of the data that are tested." in " ".join(said.split())
     assert f"{found['mean_gaze']['cc']:.3f}" in said
 
 
@@ -279,6 +284,21 @@ def test_without_gaze_and_without_a_data_module_what_is_there_is_shown(parts, tr
     assert found["mean_film"] is None
     assert found["compared_share_of_canvas"] == 1
     assert "do not show the training films" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_training_part_the_map_is_drawn_alone(parts, trainer_in, tmp_path, capsys):
+    data = parts.Data()
+    data.with_gaze = data.with_films = False
+    model = parts.Model()
+    model.stored.copy_(0.2 + 0.6 * smooth(3))
+    trainer_in(GlobalMapLogger()).test(model, datamodule=data, verbose=False)
+    folder = tmp_path / "attention"
+    assert files(folder) == ["compared.npy", "comparison.json", "map.npy", "map.png"]
+    assert np.load(folder / "compared.npy").all()
+    found = json.loads((folder / "comparison.json").read_text())
+    assert found["mean_film"] is found["mean_gaze"] is found["compared_with"] is None
+    assert found["map"]["mean"] == pytest.approx(float(model.stored.mean()))
+    assert "nothing to compare the map with" in " ".join(capsys.readouterr().out.split())
 
 
 def test_numbers_equal_their_definitions_over_the_compared_pixels():
@@ -409,16 +429,24 @@ def test_each_acknowledgement_is_recorded_once(parts, trainer_in, tmp_path):
     assert [line.split(": ")[1].split("(")[0] for line in lines] == ["CAMLogger", "GlobalMapLogger"]
 
 
-def picture(**kwargs):
+HEADLINE = (
+    "Global map   mean 0.49, sd 0.268, 0.03 to 0.92   ·   CC with the mean film \N{MINUS SIGN}0.93   ·   with the mean"
+    " gaze CC \N{MINUS SIGN}0.09, KL 0.70"
+)
+
+
+def picture(width=W, **kwargs):
     given = {"film": smooth(1).numpy(), "n_films": 300, "gaze": gaze().numpy(), "title": "T " * 60, "note": "N " * 40}
+    given = {"values": smooth(3).numpy(), **given, **kwargs}
     where = statistics().coverage.numpy() >= 0.5
-    return draw_global_map(kwargs.pop("values", smooth(3).numpy()), where, **{**given, **kwargs})
+    maps = {name: one[:, :width] for name, one in given.items() if isinstance(one, np.ndarray)}
+    return draw_global_map(where=where[:, :width], **{**given, **maps})
 
 
-def evolution(n=9, height=H, width=W):
+def evolution(n=9, height=H, width=W, note="synthetic phantom: not evidence"):
     rng = np.random.default_rng(0)
     maps = [MapOfEpoch(f"epoch {i:03d}", rng.random((height, width)), -0.25) for i in range(n)]
-    return draw_evolution(maps, np.ones((height, width), bool), film=None, note="synthetic phantom: not evidence")
+    return draw_evolution(maps, np.ones((height, width), bool), film=None, note=note)
 
 
 @pytest.mark.parametrize(
@@ -426,12 +454,17 @@ def evolution(n=9, height=H, width=W):
     [
         picture,
         lambda: picture(gaze=None, film=None, n_films=None, title="short"),
+        lambda: picture(title=HEADLINE),
+        lambda: picture(gaze=None, title=HEADLINE),
+        lambda: picture(gaze=None, film=None, n_films=None, title=HEADLINE),
+        lambda: picture(width=10, title=HEADLINE),
         lambda: picture(values=np.full((H, W), 0.5)),
         lambda: picture(values=3 * smooth(3).numpy()),
         evolution,
         lambda: evolution(1),
         lambda: evolution(3, 20, 40),
         lambda: evolution(6, 60, 20),
+        lambda: evolution(2, note="N " * 60),
     ],
 )
 def test_texts_do_not_leave_the_page_or_overlap(figure):
@@ -486,6 +519,68 @@ def test_the_evolution_has_one_scale_and_shows_each_map_minus_its_mean():
     assert drawn[0].get_clim() == drawn[1].get_clim()
     for image, one in zip(drawn, maps, strict=True):
         assert np.asarray(image.get_array()) == pytest.approx(one.values - one.values.mean(), abs=1e-6)
+
+
+def words_over(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_what_looks_like_a_plain_film_is_called_even():
+    bump = smooth(3).numpy()
+    maps = [MapOfEpoch(f"{scale}", 0.88 + scale * bump, 0.5) for scale in (0, 0.01, 1)]
+    figure = draw_evolution(maps, np.ones((H, W), bool), film=smooth(1).numpy(), note="")
+    assert [words_over(axes) for axes in figure.axes[:3]] == [["even"], ["nearly even"], []]
+    alone = draw_evolution(
+        [MapOfEpoch("start", np.full((H, W), np.float32(0.88)), math.nan)] * 3, bump > -1, film=None, note=""
+    )
+    assert all(
+        words_over(axes) == ["even"] and not np.asarray(axes.images[-1].get_array()).any() for axes in alone.axes[:3]
+    )
+    assert words_over(panel(picture(values=np.full((H, W), 0.5)), "map, stretched")) == ["even"]
+    assert words_over(panel(picture(), "map, stretched")) == []
+
+
+def test_bars_say_that_the_film_shows_through_at_zero():
+    for figure, words in ((picture(), "0\nfilm shows"), (evolution(), "0: the film shows through")):
+        figure.canvas.draw()
+        assert words in [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+
+
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def test_what_is_not_compared_has_one_colour_in_all_pictures():
+    where, values = statistics().coverage.numpy() >= 0.5, smooth(3).numpy()
+    run = MapRun("a", torch.from_numpy(values), torch.from_numpy(where), math.nan, "")
+    pages = [
+        (picture(), 3),
+        (draw_evolution([MapOfEpoch("start", values, 1.0)], where, film=smooth(1).numpy(), note=""), 1),
+        (draw_stability_page({"a": MapStability.of([run])}, note=""), 1),
+    ]
+    for figure, n in pages:
+        drawn = pixels(figure)
+        panels = [
+            axes
+            for axes in figure.axes
+            if axes.get_title() and not axes.get_title().startswith(("mean of", "map, raw"))
+        ]
+        assert len(panels) == n
+        for axes in panels:
+            for row, left_out in ((0.5, True), (12.5, False)):
+                x, y = axes.transData.transform((W / 2, row))
+                assert (drawn[drawn.shape[0] - 1 - int(y), int(x)] == 255).all() == left_out
+        assert any("White: less than half" in " ".join(text.get_text().split()) for text in figure.texts)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.998, "99.8 %"), (0.99996, "99.9 %"), (1.0, "100 %"), (0.5, "50 %")])
+def test_the_share_of_the_canvas_is_not_rounded_up_to_all_of_it(share, words):
+    console = Console(file=io.StringIO(), width=120)
+    comparison = MapComparison.of(0.2 + 0.6 * smooth(3), statistics(), gaze())._replace(share=share)
+    print_map_comparison(comparison, "", console)
+    said = " ".join(console.file.getvalue().split())
+    assert f"Compared: {words} of the canvas, where at least half of these films are." in said
 
 
 def test_a_negative_interval_is_refused():
