@@ -12,6 +12,8 @@ Rows = npt.NDArray[np.int64]
 MOST_FILMS = 4096
 """Of more films as many are looked at, evenly spaced in the order of the cache."""
 
+_ROUNDING = 1e-9  # of the mean of equal shares
+
 
 def evenly_spaced(films: Rows, most: int = MOST_FILMS) -> Rows:
     """Return at most so many of the films, in their order, at distances that differ by at most one."""
@@ -22,8 +24,10 @@ def evenly_spaced(films: Rows, most: int = MOST_FILMS) -> Rows:
 def film_statistics(cache: FilmCache, films: Rows, boxes: npt.NDArray[np.float64]) -> FilmStatistics:
     """Average films pixel by pixel, in canonical geometry.
 
-    Films are read one by one; sums are of whole numbers and exact. The structure is taken over the pixels that at least
-    half of the films cover: the padding, which is black in all films, would pass for structure.
+    Films are read one by one; sums are of whole numbers and exact. The mean film is that of all films, black padding
+    included. The structure is taken over the pixels that at least half of the films cover, and at each of them over the
+    films that cover it (half of it, where a film ends within a pixel): padding would pass for structure, as it is black
+    in all films and, where films have several shapes, makes the mean film darker the fewer films reach a pixel.
 
     Args:
         cache: the films.
@@ -34,16 +38,22 @@ def film_statistics(cache: FilmCache, films: Rows, boxes: npt.NDArray[np.float64
         Their statistics. The structure is zero where no film has any contrast.
     """
     height, width = cache[int(films[0])].shape
-    coverage = _covered(boxes[:, 1::2], height).T @ _covered(boxes[:, ::2], width) / len(films)
-    inside = coverage >= min(0.5, coverage.max())
-    total = np.zeros((height, width), dtype=np.int64)
-    own = np.zeros(len(films))
+    down, across = _covered(boxes[:, 1::2], height), _covered(boxes[:, ::2], width)
+    coverage = down.T @ across / len(films)
+    least = min(0.5, coverage.max())
+    inside = coverage >= least
+    total, shown, count = (np.zeros((height, width), dtype=np.int64) for _ in range(3))
+    own = []
     for n, film in enumerate(films.tolist()):
         pixels = cache[film]
+        there = inside & (np.outer(down[n], across[n]) >= least - _ROUNDING)
         total += pixels
-        own[n] = pixels[inside].std(dtype=np.float64)
+        shown[there] += pixels[there]
+        count += there
+        if there.any():
+            own.append(pixels[there].std(dtype=np.float64))
     mean = total / (255 * len(films))
-    structure = float(255 * mean[inside].std() / own.mean()) if own.any() else 0.0
+    structure = float((shown[inside] / count[inside]).std() / np.mean(own)) if any(own) else 0.0
     return FilmStatistics(torch.from_numpy(mean).float(), structure, torch.from_numpy(coverage).float(), len(films))
 
 

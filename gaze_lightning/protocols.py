@@ -126,8 +126,8 @@ class FilmStatistics(NamedTuple):
     mean: Tensor
     """float32 ``[H, W]`` in [0, 1]: the mean film."""
     structure: float
-    """Standard deviation of the mean film over the mean of the films' own, over the pixels that at least half of the
-    films cover: near 0 for films that are not aligned, 1 for films that are all the same."""
+    """Standard deviation of the mean of the films that cover a pixel, over the mean of the films' own, over the pixels
+    that at least half of the films cover: near 0 for films that are not aligned, 1 for films that are all the same."""
     coverage: Tensor
     """float32 ``[H, W]`` in [0, 1]: share of the films that cover the pixel."""
     n: int

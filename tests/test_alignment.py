@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_lightning import LightningModule, Trainer
@@ -22,9 +24,11 @@ from data_modules.films.cache_files import fingerprint
 from data_modules.films.images import read_film
 from data_modules.gaze_sources import shuffled_gaze
 from data_modules.geometry import FilmFit
+from data_modules.joint import JointDataModule
 from data_modules.manifest import ManifestDataModule
 from data_modules.reflacx import ReflacxDataModule
 from gaze_lightning.commands.cache import cache as cache_command
+from gaze_lightning.commands.run import _predict_folder
 from gaze_lightning.gaze import Fixations, render_saliency
 from tests.made_up_table import MadeUpDataModule, make_table, with_readers
 
@@ -334,16 +338,32 @@ def shifted_films(folder, n=40):
     return replace(table, chest_boxes=boxes)
 
 
+def covered(box):
+    """Share of every pixel that lies in a box, pixel by pixel."""
+    x0, y0, x1, y1 = box
+    share = np.zeros(CANVAS)
+    for y in range(CANVAS[0]):
+        for x in range(CANVAS[1]):
+            share[y, x] = max(0, min(x1, x + 1) - max(x0, x)) * max(0, min(y1, y + 1) - max(y0, y))
+    return share
+
+
 def test_the_mean_film_gains_structure(tmp_path):
     table = shifted_films(tmp_path / "films")
     structure = {}
     for kind in (MadeUpDataModule, Aligned):
         module = ready(kind, table, tmp_path)
         found = module.film_statistics()
-        films = np.unique(module._datasets["train"].films)
-        pixels = np.stack([module._cache[film] for film in films.tolist()]) / 255
+        common, own = np.zeros(CANVAS), []
+        films = np.unique(module._datasets["train"].films).tolist()
+        covers = {film: covered(module._fits.box(film)) for film in films}
         inside = found.coverage.numpy() >= 0.5
-        literally = pixels.mean(axis=0)[inside].std() / pixels[:, inside].std(axis=1).mean()
+        for film in films:
+            there = inside & (covers[film] >= 0.5)
+            common += np.where(there, module._cache[film] / 255, 0)
+            own.append((module._cache[film][there] / 255).std())
+        count = sum(covers[film] >= 0.5 for film in films)
+        literally = (common[inside] / count[inside]).std() / np.mean(own)
         assert found.structure == pytest.approx(literally, rel=1e-3)
         structure[kind] = found.structure
     assert structure[Aligned] > 0.85
@@ -351,10 +371,18 @@ def test_the_mean_film_gains_structure(tmp_path):
 
 
 def test_coverage_counts_what_lies_on_the_canvas(tmp_path):
-    module = ready(Aligned, with_boxes(make_table(tmp_path / "films")), tmp_path, chest_margin=0.0)
-    coverage = module.film_statistics().coverage
-    assert coverage.min() >= 0
-    assert coverage.max() == pytest.approx(1)
+    table = with_boxes(make_table(tmp_path / "films"), without=("i4",))
+    module = ready(Aligned, table, tmp_path, chest_margin=0.0)
+    films = np.unique(module._datasets["train"].films).tolist()
+    wanted = np.zeros(CANVAS)
+    for film in films:
+        row = table.frame.iloc[film]
+        fit = module.film_fits()[film] or FilmFit.of((row["height"], row["width"]), CANVAS)
+        right, lower = fit.offset_x + fit.scale * row["width"], fit.offset_y + fit.scale * row["height"]
+        wanted += covered((fit.offset_x, fit.offset_y, right, lower)) / len(films)
+    found = module.film_statistics().coverage
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert found.min() < 0.9 < found.max(), "some films leave a margin"
 
 
 class Smallest(LightningModule):
@@ -410,13 +438,53 @@ def test_the_phantom_as_reflacx_trains_aligned_and_its_chests_fill_the_image(pha
     modules["film"].setup("fit")
     assert data.film_statistics().structure > modules["film"].film_statistics().structure
     assert data.fingerprint() != modules["film"].fingerprint()
-    paths = list(dict.fromkeys(table.frame["image_path"]))
-    for row in table.frame.itertuples():
-        if row.sample_id in table.chest_boxes:
-            fit = data._fits.fit(paths.index(row.image_path))
-            x0, y0, x1, y1 = (edge * fit.scale for edge in table.chest_boxes[row.sample_id])
-            across, down = (x1 - x0) / 48, (y1 - y0) / 64
-            assert 0.6 < max(across, down) < 1.1
+    compared = 0
+    for film, (_, readings) in enumerate(table.frame.groupby("image_path", sort=False)):
+        boxes = [table.chest_boxes[name] for name in readings["sample_id"] if name in table.chest_boxes]
+        if boxes:
+            compared += 1
+            x0, y0, x1, y1 = np.mean(boxes, axis=0)
+            assert data._fits.fit(film).scale * max((x1 - x0) / 48, (y1 - y0) / 64) == pytest.approx(1 / 1.2)
+    assert compared > 10
+
+
+@pytest.mark.parametrize("readers", ["separate", "mean_map", "random_reader"])
+def test_both_sources_together_are_aligned_whatever_is_made_of_several_readers(phantom_root, tmp_path, readers):
+    sizes = {"image_size": CANVAS, "saliency_size": (12, 10), "batch_size": 8}
+    options = {"root": str(phantom_root), "cache_dir": str(tmp_path), "split": "official", **sizes}
+    data = JointDataModule(readers=readers, align="chest_box", **options)
+    data.prepare_data()
+    data.setup("fit")
+    single, table = JointDataModule(**options).table(), data.table()
+    boxes = {path: [] for path in single.frame["image_path"]}
+    for path, name in zip(single.frame["image_path"], single.frame["sample_id"], strict=True):
+        if name in single.chest_boxes:
+            boxes[path].append(single.chest_boxes[name])
+    fits = data.film_fits()
+    with_box = sum(fit is not None for fit in fits)
+    assert 50 < with_box < len(fits)
+    assert f"{with_box} of {len(fits)}; {len(fits) - with_box} without one" in table.notes[-1]
+    assert max(len(of_film) for of_film in boxes.values()) > 1
+    for path, fit in zip(dict.fromkeys(table.frame["image_path"]), fits, strict=True):
+        assert (fit is None) == (not boxes[path])
+        if fit is not None:
+            onto = FilmFit.onto(tuple(np.mean(boxes[path], axis=0).tolist()), CANVAS, 0.1)
+            assert (fit.scale, fit.offset_x, fit.offset_y) == pytest.approx((onto.scale, onto.offset_x, onto.offset_y))
+    train, shown = data._datasets["train"], 0
+    for index, film in enumerate(train.films.tolist()):
+        fit, gaze = data._fits.fit(film), train.gaze[index]
+        moved = np.stack([gaze.x * fit.scale + fit.offset_x, gaze.y * fit.scale + fit.offset_y], axis=1)
+        for x, y, *_ in train[index]["fixations"]:
+            shown += 1
+            assert np.abs(moved - (x, y)).max(axis=1).min() < 1e-3
+    assert shown > 500
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    count = len(np.unique(train.films)) if readers == "random_reader" else len(train)
+    assert len(batches) == count // 8
+    for batch in batches:
+        sums = batch["saliency"].sum(dim=(1, 2, 3))
+        torch.testing.assert_close(sums, batch["has_gaze"].float(), rtol=0, atol=1e-5)
+    assert data.mean_training_gaze().sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_cache_command_finds_the_aligned_cache(phantom_root, tmp_path, capsys):
@@ -434,6 +502,26 @@ def test_the_cache_command_finds_the_aligned_cache(phantom_root, tmp_path, capsy
     assert f"built already, {built}" in capsys.readouterr().out
     cache_command([], [*arguments[:-1], "--dry_run=true"])
     assert "built already" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("align", ["film", "chest_box", None])
+def test_predicting_a_folder_warns_if_the_model_was_trained_on_aligned_films(tmp_path, align):
+    config, checkpoint = tmp_path / "config.yaml", tmp_path / "best.ckpt"
+    options = {"image_size": [32, 24], "batch_size": 4, "num_workers": 0} | ({"align": align} if align else {})
+    config.write_text(yaml.safe_dump({"data": {"class_path": "data_modules.ReflacxDataModule", "init_args": options}}))
+    torch.save({"hyper_parameters": {"class_names": ["a", "b"], "label_type": "multi"}}, checkpoint)
+    arguments = ["--config", str(config), "--ckpt_path", str(checkpoint)]
+    (tmp_path / "changed").mkdir()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        changed = _predict_folder(arguments, tmp_path / "films", tmp_path / "changed")
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (align == "chest_box")
+    for words in ("have no boxes and are placed whole", "cropped to the chest", "chest_box_columns"):
+        assert all(words in one for one in said)
+    data = yaml.safe_load(Path(changed[1]).read_text())["data"]
+    assert data["class_path"] == "data_modules.FolderDataModule"
+    assert "align" not in data["init_args"]
 
 
 def manifest(tmp_path, rows, **options):

@@ -20,14 +20,19 @@ class Films(list):
 
 
 def literal(films, boxes):
-    covered = np.zeros((H, W))
-    for x0, y0, x1, y1 in boxes:
+    """Mean, structure and coverage, film by film and pixel by pixel."""
+    share = np.zeros((len(films), H, W))
+    for n, (x0, y0, x1, y1) in enumerate(boxes):
         for y in range(H):
             for x in range(W):
-                covered[y, x] += max(0, min(x1, x + 1) - max(x0, x)) * max(0, min(y1, y + 1) - max(y0, y)) / len(boxes)
-    mean = sum(film / 255 for film in films) / len(films)
-    inside = covered >= 0.5
-    return mean, mean[inside].std() / np.mean([(film / 255)[inside].std() for film in films]), covered
+                share[n, y, x] = max(0, min(x1, x + 1) - max(x0, x)) * max(0, min(y1, y + 1) - max(y0, y))
+    covered = share.mean(axis=0)
+    region = [(y, x) for y in range(H) for x in range(W) if covered[y, x] >= 0.5]
+    common = [
+        np.mean([film[y, x] for film, of in zip(films, share, strict=True) if of[y, x] >= 0.5]) for y, x in region
+    ]
+    own = [np.std([film[at] for at in region if of[at] >= 0.5]) for film, of in zip(films, share, strict=True)]
+    return sum(film / 255 for film in films) / len(films), np.std(common) / np.mean(own), covered
 
 
 def test_statistics_are_the_literal_ones():
@@ -55,6 +60,41 @@ def test_structure_is_one_for_equal_films_and_near_zero_for_unrelated_ones_padde
     noise[:, :, :5] = noise[:, :, -5:] = 0
     narrow = np.tile([5.0, 0.0, W - 5, H], (400, 1))
     assert film_statistics(Films(noise), every, narrow).structure == pytest.approx(1 / 20, rel=0.1)
+
+
+def of_two_shapes(n=400, share=0.45):
+    """Films of noise, brighter than their padding: portrait, and so many landscape ones; with their boxes."""
+    generator = np.random.default_rng(2)
+    films = generator.integers(0, 256, (n, H, W), dtype=np.uint8)
+    boxes = np.tile([4, 0, W - 4, H], (n, 1))
+    boxes[: round(share * n)] = [0, 5, W, H - 5]
+    for film, (x0, y0, x1, y1) in zip(films, boxes, strict=True):
+        film[:y0], film[y1:], film[:, :x0], film[:, x1:] = 0, 0, 0, 0
+    return Films(films), boxes.astype(np.float64)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.5, 0.8])
+def test_padding_of_films_of_two_shapes_is_no_structure(share):
+    films, boxes = of_two_shapes(share=share)
+    found = film_statistics(films, np.arange(len(films)), boxes)
+    mean, structure, covered = literal(films[::4], boxes[::4])
+    some = film_statistics(films, np.arange(len(films))[::4], boxes[::4])
+    np.testing.assert_allclose(some.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(some.coverage, covered, atol=1e-6)
+    assert some.structure == pytest.approx(structure, rel=1e-9)
+    inside = found.coverage.numpy() >= 0.5
+    with_padding = found.mean.numpy()[inside].std() / np.mean([film[inside].std() / 255 for film in films])
+    assert found.structure < 0.1
+    assert with_padding > found.structure + 0.1, "the plain mean film would pass for structured"
+
+
+def test_the_structure_of_films_of_one_shape_is_that_of_the_mean_film():
+    films = np.random.default_rng(3).integers(0, 256, (30, H, W), dtype=np.uint8)
+    for left in (0.0, 3.0, 3.25, 3.5, 3.75):
+        found = film_statistics(Films(films), np.arange(30), np.tile([left, 1.5, W - left, H - 1.5], (30, 1)))
+        inside = found.coverage.numpy() >= 0.5
+        mean = films.mean(axis=0)[inside]
+        assert found.structure == pytest.approx(mean.std() / films[:, inside].std(axis=1).mean(), rel=1e-12)
 
 
 def test_films_without_contrast_have_no_structure():
@@ -103,6 +143,22 @@ def test_the_module_averages_its_training_films(module):
     assert 0 < found.coverage[0, 0] < 1, "some films are padded"
 
 
+def test_both_means_are_computed_once_for_a_split(module, monkeypatch):
+    built = module()
+    statistics, gaze = built.film_statistics(), built.mean_training_gaze()
+    with monkeypatch.context() as patched:
+        patched.setattr("data_modules.base.film_statistics", lambda *_: pytest.fail("films were read again"))
+        patched.setattr("data_modules.base.mean_on_films", lambda *_: pytest.fail("the mean was placed again"))
+        assert built.film_statistics() is statistics
+        assert built.mean_training_gaze() is gaze
+    built.made_up.frame["split"] = (
+        built.made_up.frame["split"].map({"train": "test", "test": "train"}).fillna("validate")
+    )
+    built._arrange(True)
+    assert not torch.equal(built.film_statistics().mean, statistics.mean)
+    assert not torch.equal(built.mean_training_gaze(), gaze)
+
+
 def test_a_flat_map_on_padded_films_is_their_coverage():
     mean = MeanMap(torch.full((6, 5), 1 / 30), 0.0, 0.0)
     boxes = np.array([[0.0, 0, W, H], [0, 2, W, H - 2], [0, 2, W, H - 2]])
@@ -148,6 +204,22 @@ def test_mean_gaze_of_films_of_one_shape_is_the_mean_of_their_maps(tmp_path):
     batches = [built.on_after_batch_transfer(batch, 0) for batch in built.train_dataloader()]
     maps = [batch["saliency"][0, 0] for batch in batches if batch["has_gaze"].item()]
     torch.testing.assert_close(built.mean_training_gaze(), torch.stack(maps).mean(0), rtol=1e-3, atol=1e-7)
+
+
+def test_films_of_the_test_part_have_no_say_in_the_mean_gaze(tmp_path):
+    table = with_readers(make_table(tmp_path / "films", 40))
+    portrait = (table.frame["height"] > table.frame["width"]).to_numpy()
+    tested = (table.frame["split"] == "test").to_numpy()
+    means = []
+    for kept in (portrait | tested, portrait & ~tested):
+        part = replace(table, frame=table.frame[kept].reset_index(drop=True), labels=table.labels[kept])
+        built = MadeUpDataModule(part, tmp_path / "cache")
+        built.prepare_data()
+        built.setup("fit")
+        means.append((built.mean_training_gaze(), built._training_mean.map))
+    assert torch.equal(means[0][0], means[1][0])
+    (_, wide), (_, narrow) = means
+    assert wide.margin_y > narrow.margin_y == 0, "mean_saliency still reaches as far as the films of the test need it"
 
 
 def test_without_gaze_there_is_no_mean_gaze(tmp_path):

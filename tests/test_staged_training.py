@@ -92,6 +92,55 @@ def test_a_stage_can_have_its_own_learning_rate(tmp_path):
     assert watch.rates == [1e-2, 0.5, 1e-2, 1e-2]
 
 
+class TwoRates(Tiny):
+    """The head has a rate of its own; the three groups start with 0.01, 0.01 and 0.003."""
+
+    def configure_optimizers(self):
+        one, *rest = self.body.parameters()
+        groups = [{"params": [one]}, {"params": rest}, {"params": self.head.parameters(), "lr": 3e-3}]
+        return torch.optim.AdamW(groups, lr=1e-2)
+
+
+class Rates(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.seen.append([group["lr"] for group in optimizer.param_groups])
+
+
+def test_groups_with_a_rate_of_their_own_keep_their_ratio_in_a_stage(tmp_path):
+    rates = Rates()
+    stages = [Stage("one", 1), Stage("two", 1, lr=0.5), Stage("three", 2, lr=0.07, schedule="cosine", warmup=0.25)]
+    run(tmp_path, [*stages, Stage("four", 1)], task(TwoRates), epochs=5, callbacks=[rates])
+    assert rates.seen[:6] == [[0.01, 0.01, 0.003]] * 6
+    assert rates.seen[6:12] == [[0.5, 0.5, 0.003 * (0.5 / 0.01)]] * 6
+    course = rates.seen[12:24]
+    assert len({first for first, *_ in course}) > 6
+    for first, second, third in course:
+        assert second == first
+        assert third == pytest.approx(0.3 * first, rel=1e-12)
+    assert rates.seen[24:] == [[0.01, 0.01, 0.003]] * 6
+
+
+def test_ratios_survive_a_resumption_within_the_stage(tmp_path):
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                raise RuntimeError("stopped")
+
+    stages = [Stage("one", 1), Stage("two", 3, lr=0.5, schedule="cosine")]
+    kept = {"monitor": "val/a", "mode": "min"}
+    whole, rest = Rates(), Rates()
+    run(tmp_path, stages, task(TwoRates), callbacks=[whole, checkpoint(tmp_path / "whole", **kept)])
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tmp_path, stages, task(TwoRates), callbacks=[Stop(), checkpoint(tmp_path / "half", **kept)])
+    again = [rest, checkpoint(tmp_path / "half", **kept)]
+    run(tmp_path, stages, task(TwoRates), callbacks=again, ckpt_path=tmp_path / "half/last.ckpt")
+    assert len(rest.seen) == 12
+    assert rest.seen == whole.seen[12:]
+
+
 @pytest.mark.parametrize(("accumulate", "batches"), [(1, 6), (4, 2)])
 def test_a_cosine_schedule_runs_per_optimiser_step_within_its_stage(tmp_path, accumulate, batches):
     stage = Stage("two", 2, lr=0.5, schedule="cosine", warmup=0.25)

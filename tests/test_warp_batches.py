@@ -62,6 +62,28 @@ def test_everything_but_the_pixels_is_as_it_was(module, before, workers):
     assert seen > 4, "films do move"
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("before", [False, True])
+def test_geometry_can_be_taken_back(module, before, workers):
+    built = module(True, before=before, num_workers=workers)
+    assert all("warp" in batch for batch in batches(built))
+    built.leave_geometry_to_task(False)
+    for found, wanted in zip(batches(built), batches(module()), strict=True):
+        assert found.keys() == wanted.keys()
+        assert torch.equal(found["image"], wanted["image"])
+        assert torch.equal(found["fixations"], wanted["fixations"])
+    built.leave_geometry_to_task()
+    assert all("warp" in batch for batch in batches(built))
+
+
+def test_geometry_taken_back_before_setup_stays_with_the_data(module):
+    built = module()
+    built.leave_geometry_to_task()
+    built.leave_geometry_to_task(leave=False)
+    built._arrange(True)
+    assert all("warp" not in batch for batch in batches(built))
+
+
 def test_films_are_the_cached_ones_where_only_geometry_changes(module):
     plain = {
         name: image

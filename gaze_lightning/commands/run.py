@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
@@ -93,6 +93,13 @@ def _predict_folder(args: list[str], images: Path, temporary: Path) -> list[str]
     config: dict[str, Any] = yaml.safe_load(Path(config_path).read_text())
     stored = torch.load(checkpoint, weights_only=True, map_location="cpu")["hyper_parameters"]
     data = config["data"]["init_args"]
+    if data.get("align") == "chest_box":
+        rank_zero_warn(
+            "The model was trained on films aligned by their chest boxes. Films of a folder have no boxes and are "
+            "placed whole. Give films that are cropped to the chest, or a table of films with their boxes: "
+            "predict --run <run> --config data/manifest, with data.init_args.chest_box_columns and, as "
+            "label_columns, the model's classes (cells may be empty)."
+        )
     config["data"] = {
         "class_path": "data_modules.FolderDataModule",
         "init_args": {
