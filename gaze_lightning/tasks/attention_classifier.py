@@ -117,7 +117,7 @@ class AttentionClassifier(Classifier):
         rescale: bool = False,
         position: str = "input",
         fusion: Fusion = "multiply",
-        attention_lr: float = 1e-3,
+        attention_lr: float = 3e-3,
         sparsity: float = 0.0,
         total_variation: float = 0.0,
         freeze_epoch: int | None = None,
