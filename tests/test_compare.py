@@ -4,6 +4,7 @@ import math
 import pytest
 from rich.console import Console
 
+from gaze_lightning.commands.compare import compare
 from gaze_lightning.evaluation.compare import compare_runs
 from gaze_lightning.evaluation.measured import Measured, Reference
 from gaze_lightning.evaluation.results import Results
@@ -87,3 +88,18 @@ def test_runs_without_references_have_no_columns_for_them():
     text = _printed({"plain": [_results(0.7)], "gaze": [_results(0.75)]})
     assert "mean map" not in text
     assert "readers" not in text
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (["runs/*"], "write NAME=PATTERN"),
+        (["=runs/*"], "write NAME=PATTERN"),
+        (["a=runs/1", "a=runs/2"], "two arms are called 'a'"),
+    ],
+)
+def test_arms_that_cannot_be_told_apart_are_refused(arms, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        compare(arms)
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err

@@ -150,7 +150,7 @@ def test_the_command_prints_the_table_and_writes_the_page_beside_the_runs(tmp_pa
     ("arms", "words"),
     [
         (["runs/anchors/*"], "write NAME=PATTERN"),
-        (["a=runs/nothing/*"], "no tested run with a global map in: a (runs/nothing/*)"),
+        (["a=runs/nothing/*"], "no tested run with a global map in: a"),
         (["a=runs/anchors/*", "a=runs/anchors/*"], "two arms are called 'a'"),
         (["a=runs/*/*"], "a: maps of different sizes cannot be compared: 0 16 x 14, 1 8 x 8"),
         (["a=runs/old/*"], "no compared.npy and no comparison.json"),

@@ -1,11 +1,10 @@
 """``gaze-lightning compare``."""
 
 import argparse
-from glob import glob
-from pathlib import Path
 
 from rich.console import Console
 
+from gaze_lightning.commands.arms import folders_of_arms
 from gaze_lightning.evaluation.compare import compare_runs
 from gaze_lightning.evaluation.results import Results
 
@@ -27,11 +26,8 @@ def compare(args: list[str]) -> None:
     parser.add_argument("arms", nargs="+", metavar="NAME=PATTERN", help="an arm and the folders of its runs")
     arms: dict[str, list[Results]] = {}
     try:
-        for arm in parser.parse_args(args).arms:
-            name, equals, pattern = arm.partition("=")
-            if not equals:
-                raise ValueError(f"{arm!r}: write NAME=PATTERN, e.g. 'plain=runs/baseline_resnet50/*'")
-            files = [Path(folder) / "results.json" for folder in sorted(glob(pattern))]
+        for name, folders in folders_of_arms(parser.parse_args(args).arms, "plain=runs/baseline_resnet50/*").items():
+            files = [folder / "results.json" for folder in folders]
             arms[name] = [Results.load(file) for file in files if file.is_file()]
         table = compare_runs(arms)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from glob import glob
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from callbacks.map_stability_page import draw_stability_page
 from callbacks.panel_parts import save_png
+from gaze_lightning.commands.arms import folders_of_arms
 from gaze_lightning.evaluation.map_run import MapRun
 from gaze_lightning.evaluation.map_stability import MapStability, stability_table
 
@@ -37,16 +37,11 @@ def maps(args: list[str]) -> None:
     folders: list[Path] = []
     without = 0
     try:
-        for arm in options.arms:
-            name, equals, pattern = arm.partition("=")
-            if not equals:
-                raise ValueError(f"{arm!r}: write NAME=PATTERN, e.g. 'anchors=runs/global_attention_resnet18/*'")
-            if name in arms:
-                raise ValueError(f"two arms are called {name!r}: give each its own name")
-            matched = [folder for folder in map(Path, sorted(glob(pattern))) if folder.is_dir()]
+        example = "anchors=runs/global_attention_resnet18/*"
+        for name, matched in folders_of_arms(options.arms, example).items():
             finished = [folder for folder in matched if (folder / "attention" / "map.npy").is_file()]
             if not finished:
-                raise ValueError(f"no tested run with a global map in: {name} ({pattern})")
+                raise ValueError(f"no tested run with a global map in: {name}")
             without += len(matched) - len(finished)
             folders += finished
             arms[name] = _stability(name, finished)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import WandbLogger
 
 import callbacks.cam_logger
 from callbacks import CAMLogger
@@ -14,6 +13,7 @@ from callbacks.cam_cases import choose_cases, true_classes
 from callbacks.cam_logger import unnoticed
 from callbacks.cam_panels import draw_cam_page, draw_overlay, highest_cell, shown_classes
 from callbacks.panel_parts import CamCase, save_png
+from tests.fake_wandb import FakeWandb
 
 
 class Recorder(Callback):
@@ -155,29 +155,6 @@ def test_few_or_gazeless_samples_are_still_shown(tiny):
 )
 def test_true_classes(label, kind, expected):
     assert true_classes(label, kind) == expected
-
-
-class FakeWandb(WandbLogger):
-    def __init__(self):
-        self.uploads = []
-        self._experiment = None
-
-    def log_image(self, key, images, step=None, **kwargs):
-        self.uploads.append((key, images))
-
-    def log_metrics(self, metrics, step=None):
-        pass
-
-    def log_hyperparams(self, params):
-        pass
-
-    def after_save_checkpoint(self, checkpoint_callback):
-        pass
-
-    def finalize(self, status):
-        pass
-
-    save_dir = name = version = experiment = property(lambda self: None)
 
 
 @pytest.mark.parametrize(
