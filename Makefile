@@ -17,7 +17,7 @@ IMAGES ?=
 PRETRAINED ?=
 ROOT ?= data/phantom
 ARGS ?=
-BENCH ?= saliency cache loader triplet
+BENCH ?= saliency cache loader triplet multimatch positives
 VENV ?= .venv
 PYTHON ?= python3
 # One thread per process: two on shared cores were seen 8 to 22 times slower. Free cores: THREADS=2.
@@ -42,14 +42,14 @@ ifneq ($(UNKNOWN),)
 $(error no variable is called $(UNKNOWN); there are: $(filter-out MAKEFLAGS SHELL,$(KNOWN)))
 endif
 
-.PHONY: help install known-experiment train resume test-model predict check-data cache preview phantom list test test-fast lint format typecheck bench clean
+.PHONY: help install known-experiment train resume test-model predict check-data cache relations preview phantom list test test-fast lint format typecheck bench clean
 
 help: ## this text
 	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'
 	@grep -hE '^[a-z-]+:.*## ' $(HERE)Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@printf '\nVariables of train: EXP= DATA=phantom|egd_cxr|reflacx|joint|mimic_cxr|cxr_p|manifest DATA_ROOT=\n'
 	@printf '                    SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp\n'
-	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=true|file THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
+	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=runs/...|file|true THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
 	@for file in $(HERE)experiments/*.yaml; do printf '  %-45s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
 
 install: $(RUNTIME) ## install into VENV (done by the other targets when needed)
@@ -92,6 +92,9 @@ check-data: $(RUNTIME) ## read everything once and report what is wrong: make ch
 
 cache: $(RUNTIME) ## build the cache of resized films beforehand: make cache DATA=mimic_cxr DATA_ROOT=/data [EXP=...]
 	$(GAZE) cache $(SOURCE) $(ARGS)
+
+relations: $(RUNTIME) ## find the pairs of films that were looked at alike: make relations EXP=mcgip_moco_resnet50 [ARGS="--measure MultiMatch --tau 0.7"]
+	$(GAZE) relations $(SOURCE) $(ARGS)
 
 preview: $(RUNTIME) ## draw films with fixations and maps: make preview DATA=reflacx DATA_ROOT=/data ARGS="--cases 4"
 	$(GAZE) preview $(SOURCE) $(ARGS)

@@ -2,6 +2,7 @@
 
 from callbacks.cam_logger import CAMLogger
 from callbacks.epoch_seed import EpochSeed
+from callbacks.gaze_relations import GazeRelations
 from callbacks.global_map_logger import GlobalMapLogger
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.provenance import Provenance
@@ -16,6 +17,7 @@ from callbacks.throughput import Throughput
 __all__ = [
     "CAMLogger",
     "EpochSeed",
+    "GazeRelations",
     "GlobalMapLogger",
     "PredictionWriter",
     "Provenance",

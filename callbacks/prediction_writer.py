@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
 from callbacks.cam_cases import cases_of
 from callbacks.cam_panels import draw_overlay
+from callbacks.feature_parts import FeaturePart, join_parts
 from callbacks.gathering import all_ranks
 from callbacks.panel_parts import save_png
 from gaze_lightning.batch import Batch
@@ -21,9 +23,13 @@ class PredictionWriter(Callback):
     """Write ``predictions.csv`` and, for models with CAMs or predicted gaze, one overlay per film in ``predict``.
 
     Both lie in the run folder. ``predictions.csv`` has every film once on any number of processes: ``sample_id``,
-    ``subject``, ``predicted``, ``prob_<class>``. ``overlays/<sample id>.png`` shows the film and beside it the
-    predicted gaze, if any, and the class activation map of the predicted class; in multi-label the classes at
-    probability 0.5 or more (the most probable one if there is none).
+    ``subject``, ``predicted``, ``prob_<class>``; of models without ``probability`` the first two columns only.
+    ``overlays/<sample id>.png`` shows the film and beside it the predicted gaze, if any, and the class activation map
+    of the predicted class; in multi-label the classes at probability 0.5 or more (the most probable if there is none).
+
+    Where ``predict_step`` returns ``features`` ``[B, C]``, ``features.npy`` has them as float32 ``[n, C]``, its rows in
+    the order of ``predictions.csv``. Each process writes its part into the run folder, which must be the same for all
+    of them, and the first one joins the parts.
 
     Args:
         overlays: draw the overlays.
@@ -37,10 +43,12 @@ class PredictionWriter(Callback):
         self.overlays = overlays
         self.most_classes = most_classes
         self._rows: list[SampleRow] = []
+        self._features: FeaturePart | None = None
 
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start empty."""
         self._rows = []
+        self._features = FeaturePart(Path(trainer.default_root_dir), trainer.global_rank)
 
     def on_predict_batch_end(
         self,
@@ -51,8 +59,20 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the probabilities and draw the overlays of this batch."""
-        self._rows += rows_of({**outputs, "label": None})
+        """Keep the probabilities, write the features and draw the overlays of this batch.
+
+        Raises:
+            ValueError: features of another shape or number.
+        """
+        none = torch.zeros(len(outputs["sample_id"]), 0)
+        self._rows += rows_of({"probability": none, **outputs, "label": None})
+        if self._features is not None:
+            if outputs.get("features") is not None:
+                self._features.add(outputs["features"])
+            if self._features.shape[0] not in (0, len(self._rows)):
+                raise ValueError(
+                    f"{self._features.shape[0]} features for {len(self._rows)} films: one for each, always"
+                )
         if not self.overlays or (outputs.get("cam") is None and outputs.get("saliency") is None):
             return
         folder = Path(trainer.default_root_dir) / "overlays"
@@ -64,15 +84,39 @@ class PredictionWriter(Callback):
             save_png(figure, folder / f"{file_stem(sample_id)}.png")
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the probabilities of all processes and write them."""
-        rows = all_ranks(self._rows)
+        """Gather the probabilities of all processes and write them; join the features.
+
+        Raises:
+            ValueError: some films have features and others none.
+            RuntimeError: the parts of the features are not all in this run folder.
+        """
+        own = (0, 0)
+        if self._features is not None:
+            self._features.close()
+            own = self._features.shape
+            self._features = None
+        rows, shapes = all_ranks(self._rows), all_ranks([own])  # the second waits until all parts are closed
         self._rows = []
         if not trainer.is_global_zero:
             return
         outputs = SampleOutputs.from_rows(rows)
         path = Path(trainer.default_root_dir) / "predictions.csv"
-        outputs.write_csv(path, *_classes_of(pl_module))
+        names, label_type = _classes_of(pl_module)
+        outputs.write_csv(path, names if outputs.probability.shape[1] else [], label_type)
         rank_zero_info(f"Predictions of {len(outputs)} films: {path}")
+        featured = sum(n for n, _ in shapes)
+        if featured:
+            if featured != len(rows):
+                raise ValueError(f"{featured} features for {len(rows)} films: predict_step must return them always")
+            first = {row.sample_id: place for place, row in reversed(list(enumerate(rows)))}
+            features = join_parts(path.parent, shapes, [first[sample_id] for sample_id in outputs.sample_id])
+            rank_zero_info(f"Features: {features}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no part of features behind."""
+        if self._features is not None:
+            self._features.remove()
+            self._features = None
 
 
 def _classes_of(module: LightningModule) -> tuple[list[str], LabelType]:

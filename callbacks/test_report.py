@@ -18,7 +18,9 @@ class TestReport(Callback):
     dropped, and the count must equal the data set's length. Into the run folder go ``predictions.csv`` (real ids; stays
     local) and ``results.json``; the table goes to the console, the values as ``test/<name>`` to the loggers and into
     ``trainer.callback_metrics``. Models whose ``test_step`` returns no ``probability`` are left alone;
-    ``[B, 0]``, of models without classes, is a result without classification.
+    ``[B, 0]``, of models without classes, is a result without classification. ``extra_probabilities`` of the outputs
+    (``[B, K]`` by name, e.g. ``knn``) are measured beside ``probability``. A task whose probabilities are not its own
+    says in ``classifier_note`` where they come from, and the table repeats it.
 
     Args:
         n_boot: resamples of patients behind each interval.
@@ -75,6 +77,7 @@ class TestReport(Callback):
             names,
             label_type,  # type: ignore[arg-type]
             data=data_note(trainer),
+            classifier=str(getattr(pl_module, "classifier_note", "")),
             n_boot=self.n_boot,
         )
         # the same values on all processes, so that averaging them changes nothing and no process waits for another

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,39 +11,24 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network fo
 
 import albumentations as A
 
+from data_modules.appearance import blurred, covered, with_gamma
+from data_modules.augmentation import PRESETS, Augmentation, AugmentationName
+from data_modules.crops import draw_crop
+from data_modules.gaze_sources import GazeWeight
 from data_modules.samplers import sample_generator, seed_of
 from gaze_lightning.gaze import Fixations
 
+__all__ = [
+    "PRESETS",
+    "Augmentation",
+    "AugmentationName",
+    "Augmented",
+    "Augmenter",
+    "affine_from_probes",
+    "move_fixations",
+]
+
 Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far a training film may be changed. Every change is uniform in its range.
-
-    Attributes:
-        rotate: largest rotation, degrees.
-        scale: largest relative change of size, e.g. 0.1 for 0.9..1.1.
-        translate: largest shift, as a fraction of the image's width and height.
-        brightness: largest change of brightness, as a fraction of 255.
-        contrast: largest relative change of contrast.
-        flip: probability of a left-right flip. Zero by default: a flip moves the heart to the other side.
-    """
-
-    rotate: float = 0.0
-    scale: float = 0.0
-    translate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    flip: float = 0.0
-
-
-AugmentationName = Literal["none", "light", "strong"]
-PRESETS: dict[str, Augmentation | None] = {
-    "none": None,
-    "light": Augmentation(rotate=5, scale=0.05, translate=0.03, brightness=0.1, contrast=0.1),
-    "strong": Augmentation(rotate=10, scale=0.15, translate=0.08, brightness=0.2, contrast=0.2),
-}
 
 
 @dataclass(frozen=True)
@@ -69,7 +53,9 @@ class Augmenter:
 
     Only the image passes through albumentations. Three probe points go with it; the affine that they reveal is then
     applied to the fixations in float64, so points, sigmas and rectangles follow exactly what the pixels did. The
-    saliency map is rendered afterwards.
+    saliency map is rendered afterwards. A crop becomes part of this affine, by which the film is then moved at once.
+
+    Grey values change before the film moves: brightness and contrast, then gamma, then blur.
 
     Args:
         options: the ranges.
@@ -77,12 +63,20 @@ class Augmenter:
         seed: of all augmentation.
         moves_pixels: whether the image moves too; False leaves that to whoever gets the matrix, which is the same, as
             are fixations and boxes.
+        weight: what a fixation counts for, where a crop must keep them.
     """
 
     def __init__(
-        self, options: Augmentation, image_size: tuple[int, int], seed: int, moves_pixels: bool = True
+        self,
+        options: Augmentation,
+        image_size: tuple[int, int],
+        seed: int,
+        moves_pixels: bool = True,
+        weight: GazeWeight = "duration",
     ) -> None:
         height, width = image_size
+        self.options = options
+        self.weight: GazeWeight = weight
         self.seed = seed
         self.moves_pixels = moves_pixels
         self._probes = np.array([[0.0, 0.0], [width, 0.0], [0.0, height]])
@@ -110,7 +104,13 @@ class Augmenter:
         )
 
     def __call__(
-        self, image: npt.NDArray[np.uint8], fixations: Fixations, film_box: Box, epoch: int, index: int
+        self,
+        image: npt.NDArray[np.uint8],
+        fixations: Fixations,
+        film_box: Box,
+        epoch: int,
+        index: int,
+        view: int = 0,
     ) -> Augmented:
         """Augment one sample.
 
@@ -120,30 +120,76 @@ class Augmenter:
             film_box: x0, y0, x1, y1 of the film, network pixels.
             epoch: number of the epoch.
             index: of the sample in the training set.
+            view: which of several views of the sample in this epoch; they are independent of each other.
         """
-        generator = sample_generator(self.seed, epoch, index)
+        generator = sample_generator(self.seed, epoch, index, view)
         # Each transform gets its own seed: Compose would give all of them the same stream of numbers.
         for transform in (*self._photometric.transforms, *self._geometric.transforms):
             transform.set_random_seed(seed_of(generator))
         if self._photometric.transforms:
             # The padding stays black: brightness belongs to the film.
             image = np.where(image_inside(film_box, image.shape), self._photometric(image=image)["image"], 0)
+        image = self._change_tones(image.astype(np.uint8), film_box, generator)
         # albumentations counts pixel centres as whole numbers, we count their edges: shift by half a pixel.
-        image = image.astype(np.uint8)
         moved = self._geometric(image=image, keypoints=self._probes - 0.5)
         matrix = affine_from_probes(self._probes, np.asarray(moved["keypoints"], dtype=np.float64)[:, :2] + 0.5)
+        cropped = self._crop(matrix, fixations, film_box, generator) if self.options.crop < 1 else None
+        matrix = matrix if cropped is None else cropped
         height, width = image.shape
         x0, y0, x1, y1 = move_box(np.array([film_box]), matrix)[0]
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
-        image = moved["image"] if self.moves_pixels else image
+        if self.moves_pixels:
+            image = moved["image"] if cropped is None else move_image(image, matrix)
         return Augmented(image, move_fixations(fixations, matrix), box, matrix)
+
+    def _change_tones(
+        self, image: npt.NDArray[np.uint8], film_box: Box, generator: np.random.Generator
+    ) -> npt.NDArray[np.uint8]:
+        """Gamma and blur, where they are asked for; draws nothing otherwise."""
+        if self.options.gamma:
+            largest = float(np.log1p(self.options.gamma))
+            image = with_gamma(image, float(np.exp(generator.uniform(-largest, largest))))
+        if self.options.blur:
+            chance, sigma = generator.random(), generator.uniform(*self.options.blur_sigma) * image.shape[0]
+            image = blurred(image, film_box, sigma) if chance < self.options.blur else image
+        return image
+
+    def _crop(
+        self,
+        matrix: npt.NDArray[np.float64],
+        fixations: Fixations,
+        film_box: Box,
+        generator: np.random.Generator,
+    ) -> npt.NDArray[np.float64] | None:
+        """The affine with a crop, see `draw_crop`."""
+        x0, y0, x1, y1 = film_box
+        return draw_crop(
+            generator,
+            self.options.crop,
+            (int(self._probes[2, 1]), int(self._probes[1, 0])),
+            matrix,
+            np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]),
+            np.column_stack([fixations.x, fixations.y]),
+            fixations.weights(self.weight),
+            self.options.crop_keeps_gaze,
+        )
 
 
 def image_inside(box: Box, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Bool ``[H, W]``: pixels that the box x0, y0, x1, y1 touches."""
     inside = np.zeros(shape, dtype=bool)
-    inside[int(np.floor(box[1])) : int(np.ceil(box[3])), int(np.floor(box[0])) : int(np.ceil(box[2]))] = True
+    inside[covered(box)] = True
     return inside
+
+
+def move_image(image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Apply an affine ``[2, 3]`` to an image, uint8 ``[H, W]``; bilinear, black beyond its edges."""
+    centres = matrix.copy()  # OpenCV counts pixel centres as whole numbers
+    centres[:, 2] += centres[:, :2] @ [0.5, 0.5] - 0.5
+    moved = cv2.warpAffine(
+        image, centres, image.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return moved.astype(np.uint8)
 
 
 def affine_from_probes(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

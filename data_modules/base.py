@@ -2,20 +2,18 @@
 
 import tempfile
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from data_modules.alignment import Align, chest_fits, with_alignment_note
 from data_modules.augment import PRESETS, Augmentation, AugmentationName, Augmenter
@@ -23,40 +21,41 @@ from data_modules.collate import collate
 from data_modules.dataset import GazeDataset, Sample
 from data_modules.errors import DataError
 from data_modules.film_fits import FilmFits
-from data_modules.film_statistics import evenly_spaced, film_statistics
 from data_modules.films.cache import FilmCache, open_cache
 from data_modules.films.intensity import Intensity
 from data_modules.fingerprint import fingerprint_of
-from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of, mean_gaze, shuffled_gaze
+from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of
 from data_modules.geometry import FilmFit
+from data_modules.given_gaze import given_gaze
 from data_modules.learnable import refuse_nothing_to_learn, warn_of_unknown_classes
-from data_modules.loading import LateLoader, finish_batch, start_worker
+from data_modules.loading import finish_batch, late_loader
+from data_modules.parts_in_use import parts_in_use
 from data_modules.reader_policy import ReaderPolicy, mean_readers, mean_weight
 from data_modules.readings import LabelType, ReadingTable, Split
+from data_modules.reference_films import reference_films
 from data_modules.references import other_gaze, readings_of_films
-from data_modules.samplers import EvaluationSampler, TrainingSampler, even_batch_size
-from data_modules.sampling import Sampling, sampling_weights
+from data_modules.samplers import EvaluationSampler, even_batch_size
+from data_modules.sampling import Sampling
 from data_modules.smaller import check_smaller
 from data_modules.sources import Missing
 from data_modules.sources.phantom_folder import is_phantom
 from data_modules.splits import (
-    BY_IMAGE,
     Parts,
     SplitKind,
-    assert_disjoint,
+    announce_split,
     assert_filled,
     assign_split,
-    hold_out,
-    leak_summary,
-    split_summary,
+    checked_fraction,
     write_split,
 )
 from data_modules.summary import summary
 from data_modules.training_films import DrawnFilms
-from data_modules.training_gaze import mean_on_films
-from data_modules.training_mean import MeanMap, TrainingMean, largest_padding
+from data_modules.training_mean import MeanMap
+from data_modules.training_part import TrainingPart
+from data_modules.two_views import refuse_equal_views
 from gaze_lightning.gaze import Fixations
-from gaze_lightning.protocols import FilmStatistics
+from gaze_lightning.gaze.similarity import RelationMatrix
+from gaze_lightning.protocols import FilmStatistics, TrainingGaze
 
 if TYPE_CHECKING:
     from data_modules.doctor.finding import Finding
@@ -105,6 +104,8 @@ class GazeDataModule(LightningDataModule):
             (``class_balanced``), or half of them with gaze (``gaze_balanced``).
         seed: of order, augmentation and shuffled gaze.
         missing: whether films that are missing or unreadable are an error, or their readings are dropped and counted.
+        label_fraction: share of the training patients that train, chosen by class and ``split_seed`` (`keep_fraction`);
+            the rest is left out and counted. An epoch has as many draws as with all of them.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class GazeDataModule(LightningDataModule):
         sampling: Sampling,
         seed: int,
         missing: Missing,
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__()
         self.class_names = list(class_names)
@@ -162,6 +164,7 @@ class GazeDataModule(LightningDataModule):
         self.sampling: Sampling = sampling
         self.seed = seed
         self.missing: Missing = missing
+        self.label_fraction = checked_fraction(label_fraction)
         self.readings: pd.DataFrame
         """The readings in use, with the part of the split in the column ``split``; exists after `setup`."""
         self.excluded: dict[str, dict[str, int]]
@@ -171,6 +174,8 @@ class GazeDataModule(LightningDataModule):
         self._datasets: dict[str, GazeDataset] = {}
         self._has_split = False
         self._moves_pixels = True
+        self._two_views = False
+        self._relations: tuple[RelationMatrix, float] | None = None
         self._stage_batch_size: int | None = None
         self._stage_image_size: tuple[int, int] | None = None
 
@@ -263,39 +268,63 @@ class GazeDataModule(LightningDataModule):
         return DrawnFilms.of(self._datasets["train"], self.class_names, n, seed)
 
     def film_statistics(self) -> FilmStatistics | None:
-        """Mean, structure and coverage of at most 4096 training films, evenly spaced in their order; needs `setup`.
-
-        Computed once: every call returns the same tensors.
-
-        Returns:
-            None if the training part is empty.
-        """
-        return self._film_statistics
-
-    @cached_property
-    def _film_statistics(self) -> FilmStatistics | None:
-        films = evenly_spaced(np.unique(self._datasets["train"].films))
-        return film_statistics(self._cache, films, self._boxes(films)) if len(films) else None
+        """Mean, structure and coverage of training films (`TrainingPart`), always the same tensors; needs `setup`."""
+        return self._training.film_statistics
 
     def mean_training_gaze(self) -> Tensor | None:
-        """Mean of the training readings' own maps, placed on their films and averaged; needs `setup`.
+        """Mean of the training readings' own maps on their films (`TrainingPart`), always the same; needs `setup`."""
+        return self._training.mean_gaze
 
-        It is the mean in fractions of the film (of the canvas where films are aligned) that evaluation compares with
-        (``mean_saliency``), and as coarse: its cells are those of ``saliency_size``. Tails reach into the padding as
-        far as these films need them; other parts have no say. Computed once: every call returns the same tensor.
+    def training_gaze(self) -> TrainingGaze:
+        """Gaze of the training samples as they train (``gaze_source``) on a square frame (`TrainingPart`)."""
+        return self._training.gaze
+
+    def draw_related_together(self, relations: RelationMatrix, share: float) -> None:
+        """Put related readings beside each other in the epochs of training loaders made from now on (`RelatedOrder`).
+
+        Args:
+            relations: of the training readings.
+            share: how many of the samples that have a related one left in the epoch are followed by one, 0 to 1.
+
+        Raises:
+            DataError: if the matrix has readings that do not train, or the share is none.
+        """
+        self._training.related_order(relations, share)
+        self._relations = (relations, share)
+
+    @property
+    def flips(self) -> bool:
+        """Whether the augmentation may mirror films."""
+        return self.augmentation is not None and self.augmentation.flip > 0
+
+    def show_two_views(self) -> None:
+        """Give the batches of training loaders made from now on a ``second_view``, augmented independently.
+
+        Raises:
+            DataError: if there is no augmentation that could tell the views apart, or a task moves the films.
+        """
+        refuse_equal_views(self.augmentation, self._moves_pixels)
+        self._two_views = True
+
+    def reference_loader(self, part: Literal["train", "validate"], n: int | None) -> DataLoader[Sample] | None:
+        """Films of a part that have labels, not augmented, each once over all processes; see `reference_films`.
+
+        Args:
+            part: of the split.
+            n: at most so many films, balanced over the classes; None: all.
 
         Returns:
-            float32 ``[H, W]`` on the canvas, sums to 1; None if no training reading has gaze.
-        """
-        return self._mean_training_gaze
+            None where no film has a label, or, with a warning, where there are fewer films than processes.
 
-    @cached_property
-    def _mean_training_gaze(self) -> Tensor | None:
-        train = self._datasets["train"]
-        gaze = gaze_of(list(train.sample_ids), self.table().fixations)  # whatever gaze_source gives them
-        films = train.films[[len(own) > 0 for own in gaze]]
-        mean = self._mean_of(gaze, train.films, padded=films).map
-        return None if mean is None else mean_on_films(mean, self._boxes(films), self.image_size)
+        Raises:
+            ValueError: if ``n`` is not positive.
+        """
+        films = reference_films(self._datasets[part], n, processes=self._place()[1])
+        return None if films is None else self._evaluation_of(films)
+
+    def patients(self, part: Split) -> frozenset[str]:
+        """Real ids of the patients of a part; needs `setup`."""
+        return frozenset(self.readings.loc[self.readings["split"] == part, "subject"])
 
     def leave_geometry_to_task(self, leave: bool = True) -> None:
         """Leave the geometric augmentation of training films to the task, which finds the affine as ``warp``.
@@ -305,10 +334,13 @@ class GazeDataModule(LightningDataModule):
 
         Args:
             leave: False undoes it: films are moved here again.
+
+        Raises:
+            DataError: if films are shown in two views: there is one affine per sample.
         """
+        if self._two_views:
+            refuse_equal_views(self.augmentation, not leave)
         self._moves_pixels = not leave
-        if "train" in self._datasets and self._datasets["train"].augmenter is not None:
-            self._datasets["train"].augmenter.moves_pixels = self._moves_pixels
 
     def write_split(self, path: Path) -> None:
         """Write the split as CSV: ``sample_id, subject, split``. It holds real ids and belongs into the run folder."""
@@ -320,19 +352,16 @@ class GazeDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented, without the last incomplete batch."""
-        dataset = self._datasets["train"]
         rank, world = self._place()
-        has_gaze = np.array([len(gaze) > 0 for gaze in dataset.gaze])
-        groups = dataset.films if self.reader_policy == "random_reader" else None
-        weights = sampling_weights(self.sampling, dataset.labels, has_gaze, groups)
-        sampler = TrainingSampler(dataset, self.seed, world, rank, weights, groups)
+        sampler = self._training.sampler(self.sampling, self.seed, world, rank, self._relations)
         batch_size = self._stage_batch_size or self.batch_size
         if len(sampler) < batch_size:
             raise DataError(
                 f"An epoch of the training part has {len(sampler)} readings on each of {world} process(es), fewer than "
                 f"batch_size {batch_size}. Choose a smaller batch_size."
             )
-        return self._loader(dataset, sampler, batch_size, drop_last=True)
+        self._training.dataset.show(self._two_views, self._moves_pixels)
+        return self._loader(self._training.dataset, sampler, batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """The validation part, every sample once."""
@@ -356,8 +385,8 @@ class GazeDataModule(LightningDataModule):
             table = self.read_table()
             if self.reader_policy == "mean_map":
                 table = mean_readers(table, self.gaze_weight)
-            if self.align == "chest_box":
-                self._own_fits = chest_fits(table, self.image_size, self.chest_margin)
+            self._own_fits = self._fits_on(table, self.image_size)
+            if self._own_fits is not None:
                 table = with_alignment_note(table, self._own_fits)
             self._table = table
         return self._table
@@ -366,6 +395,9 @@ class GazeDataModule(LightningDataModule):
         """Where each film lies on the canvas, in the order of the cache, None for a whole film; None: all whole."""
         self.table()
         return self._own_fits
+
+    def _fits_on(self, table: ReadingTable, canvas: tuple[int, int]) -> list[FilmFit | None] | None:
+        return chest_fits(table, canvas, self.chest_margin) if self.align == "chest_box" else None
 
     def _open(self, table: ReadingTable, progress: bool) -> FilmCache:
         films = table.frame.drop_duplicates("image_path")
@@ -391,21 +423,14 @@ class GazeDataModule(LightningDataModule):
         self._fits = FilmFits(self._cache.sizes, self.image_size, self.film_fits())
         paths = table.frame["image_path"]
         films = paths.map({path: index for index, path in enumerate(paths.drop_duplicates())}).to_numpy(dtype=np.int64)
-        removed = Counter(table.excluded)
-        usable = ~np.isin(films, list(self._cache.unreadable))
-        removed["readings of films that cannot be read"] += int((~usable).sum())
-        parts: Parts = np.full(len(films), "", dtype="<U8")
+        readable = ~np.isin(films, list(self._cache.unreadable))
+        assigned = self.assign_parts(table) if split else None
+        in_use = parts_in_use(table, readable, assigned, self.held_out, self.label_fraction, self.split_seed)
+        parts, usable, self._removed, could_train = in_use
         if split:
-            parts = self.assign_parts(table)
-            removed["readings that the split does not name"] += int((usable & (parts == "")).sum())
-            usable &= parts != ""
-            parts = np.where(usable, parts, "")
-            if self.held_out:
-                parts, count = hold_out(table.frame, parts, [Path(file) for file in self.held_out])
-                removed["readings of patients whom another run tests"] += count
-                usable &= parts != ""
-            self._announce_split(table.frame, parts)
-        self._removed = +removed
+            name = f"kfold, fold {self.fold} of {self.folds}" if self.split == "kfold" else self.split
+            if leak := announce_split(table.frame, parts, self.split, name):
+                self.data_note = f"{self.data_note}. {leak}"
         self.excluded = {"readings": dict(self._removed), "gaze and outlines": dict(table.excluded_points)}
         if self._cache.constant:
             rank_zero_warn(f"{len(self._cache.constant)} films have the same value everywhere: nothing to see there.")
@@ -421,46 +446,21 @@ class GazeDataModule(LightningDataModule):
             rows = np.flatnonzero(chosen)
             others = other_gaze(rows, films, readings, gaze) if readings and name == "test" else None
             self._datasets[name] = self._dataset(table, rows, films, gaze, others, train=name == "train")
-        trained = np.flatnonzero(usable & (parts == "train"))
-        tested = films[usable & (parts == "test")]
-        self._training_mean = self._mean_of([gaze[row] for row in trained], films[trained], padded=tested)
+        self._training = TrainingPart(
+            self._datasets["train"],
+            [gaze[row] for row in np.flatnonzero(parts == "train")],
+            self._weight(),
+            self.saliency_size,
+            partial(self._fits_on, table),
+            one_per_film=self.reader_policy == "random_reader",
+            whole=films[could_train] if self.label_fraction < 1 else None,
+        )
+        self._training_mean = self._training.mean_map(padded=films[parts == "test"])
         self._has_split = split
-        for known in ("_film_statistics", "_mean_training_gaze"):  # of the parts before these
-            vars(self).pop(known, None)
-
-    def _announce_split(self, frame: pd.DataFrame, parts: Parts) -> None:
-        """Refuse a split in which patients leak, unless a paper's rule was asked for; then say how many."""
-        name = f"kfold, fold {self.fold} of {self.folds}" if self.split == "kfold" else self.split
-        if self.split in BY_IMAGE:
-            leak = leak_summary(frame, parts)
-            self.data_note = f"{self.data_note}. Split {name}: {leak}"
-            rank_zero_warn(f"Split {name} (a paper's rule, by image): {leak}")
-        else:
-            assert_disjoint(frame, parts)
-            rank_zero_info(f"Split {name}: {split_summary(frame, parts)}.")
 
     def _weight(self) -> GazeWeight:
         """What a fixation of the table counts for."""
         return mean_weight(self.gaze_weight) if self.reader_policy == "mean_map" else self.gaze_weight
-
-    def _mean_of(self, gaze: Sequence[Fixations], films: Rows, padded: Rows) -> TrainingMean:
-        """The mean map of readings, given the film of each; it goes on as far as the films ``padded`` are padded."""
-        return TrainingMean(
-            self._fits.to_frame(gaze, films),
-            self._fits.frame_sizes(films),
-            self._weight(),
-            self.saliency_size,
-            largest_padding(self._fits.frame_sizes(padded), self.image_size),
-            self._fits.aligned,
-        )
-
-    def _sizes(self, films: Rows) -> list[tuple[int, int]]:
-        """(height, width) of the frames in which gaze of these films is exchanged and averaged (`FilmFits`)."""
-        return [(int(height), int(width)) for height, width in self._fits.frame_sizes(films)]
-
-    def _boxes(self, films: Rows) -> npt.NDArray[np.float64]:
-        """Where films lie on the canvas: x0, y0, x1, y1 ``[n, 4]``, pixels."""
-        return self._fits.boxes(films)
 
     def _dataset(
         self,
@@ -474,16 +474,13 @@ class GazeDataModule(LightningDataModule):
         frame = table.frame.iloc[rows]
         ids, subjects = frame["sample_id"].tolist(), frame["subject"].tolist()
         gaze, weight = [all_gaze[row] for row in rows], self._weight()
-        if train and self.gaze_source != "own":
-            gaze, sizes = self._fits.to_frame(gaze, films[rows]), self._sizes(films[rows])
-            if self.gaze_source == "shuffled":
-                gaze = shuffled_gaze(gaze, sizes, subjects, self.seed)
-            else:
-                gaze, weight = mean_gaze(gaze, sizes, weight, self.saliency_size), "duration"
-            gaze = self._fits.from_frame(gaze, films[rows])
+        if train:
+            gaze, weight = given_gaze(
+                self.gaze_source, gaze, weight, films[rows], self._fits, subjects, self.seed, self.saliency_size
+            )
         augmenter = None
         if train and self.augmentation is not None:
-            augmenter = Augmenter(self.augmentation, self.image_size, self.seed, self._moves_pixels)
+            augmenter = Augmenter(self.augmentation, self.image_size, self.seed, weight=weight)
         return GazeDataset(
             sample_ids=ids,
             subjects=subjects,
@@ -507,30 +504,22 @@ class GazeDataModule(LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _evaluation_loader(self, part: str) -> DataLoader[Sample]:
-        dataset = self._datasets[part]
+        return self._evaluation_of(self._datasets[part], self._training_mean.map if part == "test" else None)
+
+    def _evaluation_of(self, dataset: Dataset[Sample], mean_map: MeanMap | None = None) -> DataLoader[Sample]:
+        """Every sample once over all processes, equally many batches on each."""
         rank, world = self._place()
-        size = even_batch_size(len(dataset), world, self.eval_batch_size)
-        mean_map = self._training_mean.map if part == "test" else None
+        size = even_batch_size(len(dataset), world, self.eval_batch_size)  # type: ignore[arg-type]
         return self._loader(dataset, EvaluationSampler(dataset, world, rank), size, drop_last=False, mean_map=mean_map)
 
     def _loader(
         self,
-        dataset: GazeDataset,
+        dataset: Dataset[Sample],
         sampler: DistributedSampler[Any],
         batch_size: int,
         drop_last: bool,
         mean_map: MeanMap | None = None,
     ) -> DataLoader[Sample]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return LateLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=partial(collate, mean_map=mean_map),
-            pin_memory=on_gpu,
-            drop_last=drop_last,
-            worker_init_fn=start_worker,
-            generator=torch.Generator().manual_seed(self.seed),  # loading draws nothing from the global generator
-            persistent_workers=self.num_workers > 0,
-        )
+        collated = partial(collate, mean_map=mean_map)
+        return late_loader(dataset, sampler, batch_size, drop_last, collated, self.num_workers, on_gpu, self.seed)

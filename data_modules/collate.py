@@ -50,11 +50,14 @@ def collate(samples: Sequence[Sample], mean_map: MeanMap | None = None) -> RawBa
         image=torch.from_numpy(np.stack([sample["image"] for sample in samples])),
         sample_id=[sample["sample_id"] for sample in samples],
         subject=[sample["subject"] for sample in samples],
+        film=torch.tensor([int(sample["film"]) for sample in samples]),
         fixations=fixations,
         fixation_mask=mask,
         has_gaze=(fixations[..., 2] * mask).sum(dim=1) > 0,
         film_box=torch.from_numpy(np.stack([sample["film_box"] for sample in samples])),
     )
+    if "second_view" in samples[0]:
+        batch["second_view"] = torch.from_numpy(np.stack([sample["second_view"] for sample in samples]))
     if "label" in samples[0]:
         batch["label"] = torch.from_numpy(np.stack([sample["label"] for sample in samples]))
     if "warp" in samples[0]:

@@ -50,6 +50,7 @@ class CxrPDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "CXR-P (gaze of Saab et al. 2021 over SIIM-ACR films)"
@@ -81,6 +82,7 @@ class CxrPDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             class_names=list(CXR_P_CLASSES),
@@ -105,6 +107,7 @@ class CxrPDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = None if root is None else Path(root)
         self.gaze_root = None if gaze_root is None else Path(gaze_root)

@@ -1,7 +1,8 @@
 """One reading as arrays."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, NotRequired, TypedDict
+from copy import copy
+from typing import Literal, NotRequired, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,14 @@ class Sample(TypedDict):
     """``[1, H, W]``."""
     sample_id: str
     subject: str
+    film: np.int64
+    """Number of the film in the cache."""
     fixations: npt.NDArray[np.float32]
     """``[n, 5]``: x, y, weight, sigma_x, sigma_y."""
     film_box: npt.NDArray[np.float32]
     """``[4]``: x0, y0, x1, y1."""
+    second_view: NotRequired[npt.NDArray[np.uint8]]
+    """``[1, H, W]``: the film augmented once more, independently; coordinates belong to ``image``."""
     label: NotRequired[np.int64 | npt.NDArray[np.float32]]
     warp: NotRequired[npt.NDArray[np.float32]]
     """``[2, 3]``: the affine of the augmentation, canonical -> augmented, where ``image`` has not moved by it yet."""
@@ -76,6 +81,7 @@ class GazeDataset(Dataset[Sample]):
         others: for the readings that have any: numbers of the other readings of the same film (any numbers that tell
             readings apart) and their gaze, film pixels; None: samples carry none.
         fits: where the films lie on the canvas; None: whole.
+        two_views: whether samples carry a second view, augmented independently of the first.
 
     Raises:
         ValueError: if there are an augmenter and regions or others: they would not move with the film.
@@ -98,6 +104,7 @@ class GazeDataset(Dataset[Sample]):
         augmenter: Augmenter | None = None,
         others: Mapping[int, Mapping[int, Fixations]] | None = None,
         fits: FilmFits | None = None,
+        two_views: bool = False,
     ) -> None:
         if augmenter is not None and not (regions is None and others is None):
             raise ValueError(
@@ -118,6 +125,7 @@ class GazeDataset(Dataset[Sample]):
         self._masks: dict[tuple[int, MaskKind], dict[int, npt.NDArray[np.uint8]]] = {}
         self.with_visible = with_visible
         self.augmenter = augmenter
+        self.two_views = two_views
         self.others = others
         self.fits = fits or FilmFits(cache.sizes, image_size)
 
@@ -131,8 +139,10 @@ class GazeDataset(Dataset[Sample]):
         image = self.cache[film]
         fit, box = self.fits.fit(film), self.fits.box(film)
         gaze = self.gaze[index].affine(fit.scale, fit.scale, fit.offset_x, fit.offset_y)
-        warp = None
+        warp = second = None
         if self.augmenter is not None:
+            if self.two_views:
+                second = self.augmenter(image, gaze, box, epoch, index, view=1).image
             augmented = self.augmenter(image, gaze, box, epoch, index)
             image, gaze, box = augmented.image, augmented.fixations, augmented.film_box
             warp = None if self.augmenter.moves_pixels else augmented.matrix
@@ -141,9 +151,12 @@ class GazeDataset(Dataset[Sample]):
             image=image[None],
             sample_id=self.sample_ids[index],
             subject=self.subjects[index],
+            film=self.films[index],
             fixations=self._points(gaze),
             film_box=np.array(box, dtype=np.float32),
         )
+        if second is not None:
+            sample["second_view"] = second[None]
         if warp is not None:
             sample["warp"] = warp.astype(np.float32)
         if self.labels is not None:
@@ -165,6 +178,18 @@ class GazeDataset(Dataset[Sample]):
             if self.with_visible:
                 sample["others_visible"] = {number: self._visible(own) for number, own in others.items()}
         return sample
+
+    def show(self, two_views: bool, moves_pixels: bool) -> None:
+        """Decide whether samples carry a second view, and whether films are moved here; for those with an augmenter."""
+        self.two_views = two_views
+        if self.augmenter is not None:
+            self.augmenter.moves_pixels = moves_pixels
+
+    def plain(self) -> Self:
+        """The same readings as the cache has them: not augmented, without masks and the gaze of others."""
+        plain = copy(self)
+        plain.augmenter = plain.regions = plain.others = None
+        return plain
 
     def _points(self, gaze: Fixations) -> npt.NDArray[np.float32]:
         columns = [gaze.x, gaze.y, gaze.weights(self.weight), gaze.sigma_x, gaze.sigma_y]

@@ -59,6 +59,7 @@ class EyeGazeDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "EyeGaze (EGD-CXR 1.0.0) over MIMIC-CXR-JPG"
@@ -90,6 +91,7 @@ class EyeGazeDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             class_names=list(EGD_CLASSES),
@@ -114,6 +116,7 @@ class EyeGazeDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = None if root is None else Path(root)
         self.films_root = None if films_root is None else Path(films_root)

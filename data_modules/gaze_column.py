@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 
 from gaze_lightning.gaze import Fixations
 
@@ -23,6 +24,12 @@ class GazeColumn(Sequence[Fixations]):
             if len(own):
                 self[index] = own
 
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Bool ``[n]``: readings that have any fixations."""
+        present: npt.NDArray[np.bool_] = self._place > 0
+        return present
+
     def __len__(self) -> int:
         return len(self._place)
 
@@ -40,5 +47,8 @@ class GazeColumn(Sequence[Fixations]):
 
     def __setitem__(self, index: int, own: Fixations) -> None:
         """Give a reading other fixations."""
-        self._place[index] = len(self._gaze)
-        self._gaze.append(own)
+        if len(own):
+            self._place[index] = len(self._gaze)
+            self._gaze.append(own)
+        else:
+            self._place[index] = 0

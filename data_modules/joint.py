@@ -88,6 +88,7 @@ class JointDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "EyeGaze (EGD-CXR 1.0.0) and REFLACX 1.0.0 over MIMIC-CXR-JPG"
@@ -133,6 +134,7 @@ class JointDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             class_names=list(joint_labels(label_space, labels)),
@@ -157,6 +159,7 @@ class JointDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = None if root is None else Path(root)
         self.egd_root = None if egd_root is None else Path(egd_root)

@@ -1,13 +1,13 @@
 """Work around the loaders: when they start, in the processes that load, and on the device afterwards."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data_modules.collate import RawBatch
 from data_modules.references import mean_of_others, place_on_films
@@ -28,8 +28,33 @@ class LateLoader(DataLoader[Any]):
         yield from super().__iter__()
 
 
+def late_loader(
+    dataset: Dataset[Any],
+    sampler: Sampler[Any],
+    batch_size: int,
+    drop_last: bool,
+    collate: Callable[[Any], Any],
+    num_workers: int,
+    pin_memory: bool,
+    seed: int,
+) -> LateLoader:
+    """Make a loader whose processes are set up by `start_worker` and which draws nothing from the global generator."""
+    return LateLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        drop_last=drop_last,
+        worker_init_fn=start_worker,
+        generator=torch.Generator().manual_seed(seed),
+        persistent_workers=num_workers > 0,
+    )
+
+
 def finish_batch(batch: RawBatch, saliency_size: tuple[int, int], image_size: tuple[int, int] | None = None) -> Batch:
-    """Make ``image`` float32 in [0, 1] and render the maps, on the device where the batch is.
+    """Make ``image`` (and ``second_view``) float32 in [0, 1] and render the maps, on the device where the batch is.
 
     ``has_gaze`` becomes false where nothing of the gaze shows in the map.
 
@@ -40,6 +65,8 @@ def finish_batch(batch: RawBatch, saliency_size: tuple[int, int], image_size: tu
     """
     canvas = (int(batch["image"].shape[-2]), int(batch["image"].shape[-1]))
     batch["image"] = batch["image"].to(torch.float32) / 255
+    if "second_view" in batch:
+        batch["second_view"] = batch["second_view"].to(torch.float32) / 255
     batch["saliency"] = render_saliency_batch(
         batch["fixations"], batch["fixation_mask"], saliency_size, canvas=canvas, visible=batch.get("visible")
     )

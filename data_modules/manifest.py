@@ -70,6 +70,7 @@ class ManifestDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "own films (manifest)"
@@ -114,6 +115,7 @@ class ManifestDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         if root is not None and images_csv is None and fixations_csv is None:
             found = discover(Path(root).expanduser())
@@ -160,6 +162,7 @@ class ManifestDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = root
         self.images_csv = None if images_csv is None else Path(images_csv)

@@ -85,6 +85,7 @@ class MimicCXRDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "MIMIC-CXR-JPG"
@@ -126,6 +127,7 @@ class MimicCXRDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         if test_labels == "radiologist" and split != "official":
             raise ValueError(f"a radiologist labelled films of the official test part only; split is {split}")
@@ -152,6 +154,7 @@ class MimicCXRDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = None if root is None else Path(root)
         self.films_root = None if films_root is None else Path(films_root)

@@ -58,6 +58,7 @@ class PhantomDataModule(EyeGazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "Phantom: drawn films, simulated gaze; a test bench, no clinical evidence"
@@ -99,6 +100,7 @@ class PhantomDataModule(EyeGazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             root=root,
@@ -123,6 +125,7 @@ class PhantomDataModule(EyeGazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.open_data = True
         self.folder = Path(root).expanduser()

@@ -72,6 +72,7 @@ class ReflacxDataModule(GazeDataModule):
         sampling: how training readings are drawn.
         seed: of order, augmentation, shuffled gaze.
         missing: policy for missing and unreadable films.
+        label_fraction: share of the training patients that train.
     """
 
     data_note = "REFLACX 1.0.0 over MIMIC-CXR-JPG"
@@ -110,6 +111,7 @@ class ReflacxDataModule(GazeDataModule):
         sampling: Sampling = "shuffled",
         seed: int = 0,
         missing: Missing = "error",
+        label_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             class_names=list(REFLACX_LABELS if labels is None else labels),
@@ -134,6 +136,7 @@ class ReflacxDataModule(GazeDataModule):
             sampling=sampling,
             seed=seed,
             missing=missing,
+            label_fraction=label_fraction,
         )
         self.root = None if root is None else Path(root)
         self.films_root = None if films_root is None else Path(films_root)

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.data import Dataset, DistributedSampler
+
+from data_modules.related_order import RelatedOrder
 
 
 class TrainingSampler(DistributedSampler[Any]):
@@ -23,6 +26,9 @@ class TrainingSampler(DistributedSampler[Any]):
     With both, a film is drawn as often as its readings' weights add up to, and each of its readings in proportion to
     its weight; the numbers of both are just below or just above the expected ones.
 
+    With a number of draws of its own, an epoch repeats (or leaves out) readings evenly: without weights each is drawn
+    the whole number of times just below or just above the mean, with groups each film.
+
     Args:
         dataset: only its length is used.
         seed: of the order.
@@ -30,10 +36,12 @@ class TrainingSampler(DistributedSampler[Any]):
         rank: of this process.
         weights: float64 ``[n]``, relative expected number of draws of each reading; None: all alike.
         groups: int64 ``[n]``, film of each reading, of which an epoch shows one reading; None: all readings.
+        draws: of an epoch, over all processes; None: as many as readings, with groups as many as films.
+        related: puts related readings beside each other; the draws are the same.
 
     Raises:
         ValueError: if weights or groups do not have one entry per reading, or weights are negative, not finite or all
-            zero.
+            zero, or there are no draws.
     """
 
     def __init__(
@@ -44,6 +52,8 @@ class TrainingSampler(DistributedSampler[Any]):
         rank: int = 0,
         weights: npt.NDArray[np.float64] | None = None,
         groups: npt.NDArray[np.int64] | None = None,
+        draws: int | None = None,
+        related: RelatedOrder | None = None,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed)
         n = len(dataset)  # type: ignore[arg-type]
@@ -52,27 +62,40 @@ class TrainingSampler(DistributedSampler[Any]):
                 raise ValueError(f"{name} must have one entry for each of the {n} readings, got shape {values.shape}")
         if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
             raise ValueError("weights must be finite, not negative and not all zero")
-        self.weights = weights
+        if draws is not None and draws < 1:
+            raise ValueError(f"draws must be positive, got {draws}")
         self.films = None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int64)
-        self.draws = n if self.films is None else int(self.films.max(initial=-1)) + 1
+        shown = n if self.films is None else int(self.films.max(initial=-1)) + 1
+        self.draws = shown if draws is None else draws
+        if weights is None and self.draws != shown:
+            weights = np.ones(n) if self.films is None else 1 / np.bincount(self.films)[self.films]
+        self.weights = weights
+        self.related = related
         self.num_samples = -(-self.draws // num_replicas)
         self.total_size = self.num_samples * num_replicas
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (epoch, index) of this process's samples."""
         epoch = int(self.epoch)
-        if self.weights is None and self.films is None:
+        if self.weights is None and self.films is None and self.related is None:
             return ((epoch, int(index)) for index in super().__iter__())
-        order = np.resize(self._order(epoch), self.total_size)  # repeats from the start
+        order = self._order(epoch)
+        if self.related is not None:
+            stream = np.random.SeedSequence((self.seed, epoch), spawn_key=(1, 1))
+            order = self.related(order, np.random.default_rng(stream))
+        order = np.resize(order, self.total_size)  # repeats from the start
         return ((epoch, index) for index in order[self.rank :: self.num_replicas].tolist())
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         """All readings of an epoch, int64 ``[draws]``, in the order of all processes together."""
+        if self.weights is None and self.films is None:  # that of torch's sampler
+            shuffled = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed + epoch))  # type: ignore[arg-type]
+            return np.asarray(shuffled.numpy(), dtype=np.int64)
         # the spawn key keeps this stream apart from those of `sample_generator`
         generator = np.random.default_rng(np.random.SeedSequence((self.seed, epoch), spawn_key=(1,)))
         readings = generator.permutation(len(self.dataset))  # type: ignore[arg-type]
         if self.films is not None:
-            rank = generator.permutation(self.draws)
+            rank = generator.permutation(int(self.films.max()) + 1)
             readings = readings[np.argsort(rank[self.films[readings]], kind="stable")]  # films together, in any order
         if self.weights is not None:
             readings = _systematic(readings, self.weights, self.draws, generator.random())
@@ -150,9 +173,10 @@ def even_batch_size(n: int, world_size: int, batch_size: int) -> int:
     return even
 
 
-def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Random numbers of one sample in one epoch: the same in any process, worker and order."""
-    return np.random.default_rng((seed, epoch, index))
+def sample_generator(seed: int, epoch: int, index: int, view: int = 0) -> np.random.Generator:
+    """Random numbers of one view of one sample in one epoch: the same in any process, worker and order."""
+    # spawn key 1 is the sampler's, with two numbers before it, which are filled up with zeros
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch, index), spawn_key=(1 + view,) if view else ()))
 
 
 def seed_of(generator: np.random.Generator) -> int:

@@ -49,6 +49,8 @@ def make_smaller(batch: Batch, size: tuple[int, int]) -> Batch:
     """
     factor = size[0] / batch["image"].shape[-2]
     batch["image"] = pool_area(batch["image"], size)
+    if "second_view" in batch:
+        batch["second_view"] = pool_area(batch["second_view"], size)
     scale = batch["fixations"].new_tensor([factor, factor, 1.0, factor, factor])
     batch["fixations"] = batch["fixations"] * scale
     batch["film_box"] = batch["film_box"] * factor

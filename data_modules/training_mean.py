@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data_modules.announced import announced
+from data_modules.film_fits import FilmFits
 from data_modules.gaze_sources import GazeWeight, reaches
 from gaze_lightning.gaze import Fixations, render_saliency
 
@@ -68,6 +69,20 @@ class TrainingMean:
         """What the map is still to be made of; empty as soon as it is made."""
         self._sizes, self._weight, self._grid, self._margin = sizes[having], weight, grid, margin
         self._on_canvas = on_canvas
+
+    @classmethod
+    def of(
+        cls,
+        gaze: Sequence[Fixations],
+        films: npt.NDArray[np.int64],
+        padded: npt.NDArray[np.int64],
+        fits: FilmFits,
+        weight: GazeWeight,
+        grid: tuple[int, int],
+    ) -> Self:
+        """Of gaze on these films, film pixels; the map goes on as far as the films ``padded`` are padded."""
+        margin = largest_padding(fits.frame_sizes(padded), fits.canvas)
+        return cls(fits.to_frame(gaze, films), fits.frame_sizes(films), weight, grid, margin, fits.aligned)
 
     @cached_property
     def map(self) -> MeanMap | None:

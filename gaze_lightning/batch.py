@@ -22,6 +22,13 @@ class Batch(TypedDict, total=False):
     sample_id: Required[list[str]]
     """One opaque string per reading. Real ids: they stay in the run folder and never reach a log."""
 
+    second_view: Tensor
+    """float32 ``[B, 1, H, W]`` in [0, 1]: the same films augmented once more, independently. Only in training batches
+    of a data module that was asked for two views; everything with coordinates belongs to ``image``."""
+
+    film: Tensor
+    """int64 ``[B]``: number of the film within the data module; readings of one film share it."""
+
     subject: list[str]
     """The patient, as an opaque string: the unit of splitting and of the bootstrap."""
 

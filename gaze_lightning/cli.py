@@ -135,6 +135,7 @@ class GazeCLI(LightningCLI):
             ("checkpoint", callbacks.StagedCheckpoint),
             ("staged_training", callbacks.StagedTraining),
             ("epoch_seed", callbacks.EpochSeed),
+            ("relations", callbacks.GazeRelations),
             ("cam_logger", callbacks.CAMLogger),
             ("test_report", callbacks.TestReport),
             ("global_map_logger", callbacks.GlobalMapLogger),

@@ -25,6 +25,7 @@ usage: gaze-lightning COMMAND [options]
   maps       are the global maps of repeated runs the same?    (maps 'anchors=runs/global_attention_resnet18/*' ...)
   check-data read everything once and report what is wrong (check-data --config data/egd_cxr ...)
   cache      build the cache of resized films beforehand    (cache --config data/mimic_cxr ...)
+  relations  find the pairs of films that were looked at alike   (relations --config mcgip_moco_resnet50 --tau 0.7)
   preview    draw some films of a source with fixations and maps (preview --config data/reflacx ...)
   phantom    write the synthetic data set      (phantom --help)
   list       the experiments and the layers
@@ -157,7 +158,7 @@ def main(args: Sequence[str] | None = None) -> None:
             from gaze_lightning.commands.maps import maps
 
             maps(rest)
-        case "preview" | "cache" | "check-data":
+        case "preview" | "cache" | "relations" | "check-data":
             names, rest = _take(rest, "--config", "-c")
             files = [str(file) for file in _resolved(names).files]
             if command == "preview":
@@ -168,6 +169,10 @@ def main(args: Sequence[str] | None = None) -> None:
                 from gaze_lightning.commands.cache import cache
 
                 cache(files, rest)
+            elif command == "relations":
+                from gaze_lightning.commands.relations import relations
+
+                relations(files, rest)
             else:
                 from gaze_lightning.commands.check_data import check_data
 

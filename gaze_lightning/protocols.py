@@ -1,11 +1,15 @@
 """What callbacks may ask of a task; they use these protocols and never test for a particular method."""
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from gaze_lightning.batch import Batch
+from gaze_lightning.gaze import Fixations
+from gaze_lightning.gaze.similarity import RelationMatrix
 
 LabelType = Literal["single", "multi"]
 """``single``: exclusive classes, integer labels; ``multi``: independent classes, labels in {0, 1, NaN}."""
@@ -164,4 +168,88 @@ class HasGlobalMap(Protocol):
 
     def global_map(self) -> Tensor | None:
         """The stored map: float32 ``[H, W]``, not negative; None where this model weighs each film by its own."""
+        ...
+
+
+class TrainingGaze(NamedTuple):
+    """The training readings that have gaze, all on one square frame: what relations between them are made of."""
+
+    sample_ids: tuple[str, ...]
+    """Real ids: they stay on the machine."""
+    gaze: tuple[Fixations, ...]
+    """Fixations of each reading, frame pixels."""
+    frame: tuple[int, int]
+    """(H, W) of the frame, pixels: films are fitted into it as into the canvas."""
+    films: npt.NDArray[np.int64]
+    """``[n]``: number of each reading's film, as ``Batch.film``."""
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+    """int64 ``[n]``, float32 ``[n, K]`` in {0, 1, NaN}, or None without labels."""
+
+
+@runtime_checkable
+class OffersTrainingGaze(Protocol):
+    """A data module that shows the gaze of its training readings, after ``setup``."""
+
+    def training_gaze(self) -> TrainingGaze:
+        """Gaze of the training samples as they train (``gaze_source``), not augmented."""
+        ...
+
+    def draw_related_together(self, relations: RelationMatrix, share: float) -> None:
+        """From now on the order of training samples puts related readings beside each other.
+
+        Args:
+            relations: of the training readings.
+            share: how many of the samples that have a related one left in the epoch are followed by one, 0 to 1.
+        """
+        ...
+
+
+@runtime_checkable
+class LearnsFromRelations(Protocol):
+    """A task that takes pairs of films with similar gaze as positives."""
+
+    needs_relations: bool
+    """Whether it does in this configuration."""
+
+    def set_relations(self, relations: RelationMatrix) -> None:
+        """Learn from these; called once, before training."""
+        ...
+
+
+@runtime_checkable
+class OffersTwoViews(Protocol):
+    """A data module that can show each training film twice, differently augmented; everything after ``setup``."""
+
+    flips: bool
+    """Whether its augmentation may mirror films."""
+
+    def show_two_views(self) -> None:
+        """Training batches made from now on have ``second_view``.
+
+        Raises:
+            DataError: there is no augmentation: both views would be the same.
+        """
+        ...
+
+    def reference_loader(self, part: Literal["train", "validate"], n: int | None) -> Iterable[Any] | None:
+        """Films of a part that have labels, not augmented, each once over all processes, equally many batches on each.
+
+        Its batches are as the other loaders': ``on_after_batch_transfer`` finishes them on the device.
+
+        Args:
+            part: of the split.
+            n: at most so many films, balanced over the classes; None: all.
+
+        Returns:
+            None where the part has no films with labels.
+        """
+        ...
+
+
+@runtime_checkable
+class NamesPatients(Protocol):
+    """A data module that says which patients are in which part, after ``setup``."""
+
+    def patients(self, part: Literal["train", "validate", "test"]) -> frozenset[str]:
+        """Real ids of the patients of a part."""
         ...

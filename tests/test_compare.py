@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -103,3 +104,17 @@ def test_arms_that_cannot_be_told_apart_are_refused(arms, words, capsys):
         compare(arms)
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_further_classifiers_are_rows_and_what_classifies_stands_below():
+    probe, plain = _results(0.7), _results(0.8)
+    knn = {"knn/nll": Measured(1.5, 1.0, 2.0, 30), "knn/auroc/a": Measured(0.625, 0.1, 0.9, 30, chance=0.5)}
+    probe = replace(probe, metrics=probe.metrics | knn, classifier="linear probe")
+    text = _printed({"frozen": [probe, probe], "tuned": [plain], "mixed": [probe, plain]})
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "1.500" in rows["negative log-likelihood, k nearest neighbours ↓"]
+    assert "0.625" in rows["AUROC a, k nearest neighbours ↑"]
+    assert "frozen: classified by linear probe." in text
+    assert "mixed: classified by linear probe or the model itself." in text
+    assert "tuned: classified" not in text
+    assert "classified" not in _printed({"plain": [plain]})

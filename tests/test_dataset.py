@@ -139,6 +139,7 @@ def test_a_batch_has_the_shapes_of_the_contract(module):
     shapes = {key: tuple(value.shape) for key, value in batch.items() if isinstance(value, torch.Tensor)}
     assert shapes == {
         "image": (b, 1, 48, 40),
+        "film": (b,),
         "label": (b, 2),
         "has_gaze": (b,),
         "fixations": (b, n, 5),
@@ -152,6 +153,7 @@ def test_a_batch_has_the_shapes_of_the_contract(module):
     floats = ("image", "label", "fixations", "visible", "saliency", "film_box")
     assert {batch[key].dtype for key in floats} == {torch.float32}
     assert {batch[key].dtype for key in ("has_gaze", "fixation_mask", "lesion_mask", "anatomy_mask")} == {torch.bool}
+    assert batch["film"].dtype == torch.int64
     assert len(batch["sample_id"]) == len(batch["subject"]) == b
     assert 0 <= batch["image"].min() < batch["image"].max() <= 1
 

@@ -19,10 +19,22 @@ class BuiltOnly(GazeCLI):
         pass
 
 
+def yaml_of(name):
+    return yaml.safe_load((ROOT / f"{name}.yaml").read_text())
+
+
+_PRETRAINING = ("BYOL", "MoCo", "SimCLR", "SimSiam")
+
+
+def given(name):
+    """What a user must name for this experiment to run at all."""
+    return ["--model.init_args.pretrained=scratch"] if task_of(name) == "PretrainedClassifier" else []
+
+
 @pytest.mark.parametrize("name", available())
 def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    stages = (yaml.safe_load((ROOT / f"{name}.yaml").read_text()).get("staged_training") or {}).get("stages") or []
+    stages = (yaml_of(name).get("staged_training") or {}).get("stages") or []
     names = [stage["name"] for stage in stages]
     staged = "Cooperative" in task_of(name) and names  # the stages say how long, and start from each other's best epoch
     epochs = 3 if names else 1  # GG-CAM's first stage is a share of them
@@ -32,8 +44,10 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
             "train",
             f"--config={name}",
             *phantom_arguments,
+            *given(name),
             f"--data.init_args.cache_dir={tmp_path / 'cache'}",
             "--data.init_args.batch_size=4",
+            f"--relations.folder={tmp_path / 'relations'}",
             "--trainer.limit_train_batches=1",
             f"--staged_training.sizes={{{sizes}}}" if staged else f"--trainer.max_epochs={epochs}",
             "--trainer.accelerator=cpu",
@@ -51,6 +65,12 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
         assert {f"best-{stage}.ckpt" for stage in names[:-1]} <= {path.name for path in (run / "checkpoints").iterdir()}
     if task_of(name) in ("Cooperative", "MultiTaskUNet"):
         assert {"saliency_cc", "saliency_nss_vs_mean_map"} <= set(results["metrics"])
+    if task_of(name) in _PRETRAINING:
+        assert {"auroc_macro", "knn/auroc_macro"} <= set(results["metrics"])
+        assert results["classifier"] == "linear probe on frozen features"
+        assert (run / "relations.json").is_file() == (
+            yaml_of(name)["model"]["init_args"]["positives"] in ("gaze", "shuffled")
+        )
     if "ggcam" in name:  # the gaze stage is one of the three epochs, and selection begins after it
         assert "stage 1/2 gaze: epochs 0-0, loss: gaze" in caplog.text
         assert best["epoch"] >= 1
@@ -62,7 +82,7 @@ _PAPER_SIZES = {
     "GGCAM": (1536, 1280),
     "MultiTaskUNet": (640, 512),
     "Cooperative": (640, 512),
-}
+} | dict.fromkeys((*_PRETRAINING, "PretrainedClassifier"), (224, 224))
 _AT_224 = (  # compared with global attention, whose published values are not known
     "baseline_densenet121",
     "baseline_googlenet",
@@ -74,7 +94,9 @@ _PAPER_SIZE_OF = {"baseline_densenet201": (640, 512)} | dict.fromkeys(_AT_224, (
 _PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
 
 
-_ALIKE = [name for name in available() if task_of(name) == "AttentionClassifier"]  # one kind of data is enough
+_OF_OTHERS = ("Classifier", "GGCAM", "MultiTaskUNet", "Cooperative")
+_ALIKE = [name for name in available() if task_of(name) not in _OF_OTHERS]  # one kind of data is enough
+_OWN_RATES = {"moco": 4e-3, "byol": 2e-5, "simsiam": 0.05, "simclr": 0.075, "finetune": 1e-3, "linear_probe": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -90,14 +112,22 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     assert layers.choice["setting"] == "paper"
     files = [argument for file in layers.files for argument in ("--config", str(file))]
     cli = BuiltOnly(
-        ["fit", *files, f"--data.init_args.root={tmp_path}", f"--run_dir={tmp_path}", "--trainer.accelerator=cpu"]
+        [
+            "fit",
+            *files,
+            *given(name),
+            f"--data.init_args.root={tmp_path}",
+            f"--run_dir={tmp_path}",
+            "--trainer.accelerator=cpu",
+        ]
     )
     size = _PAPER_SIZE_OF.get(name, _PAPER_SIZES[task_of(name)])
     assert cli.datamodule.image_size == size
-    rate = 1e-4 if size == (224, 224) else next((rate for word, rate in _PAPER_RATES.items() if word in name), 5e-3)
+    rates, rest = (_OWN_RATES, 1e-4) if size == (224, 224) else (_PAPER_RATES, 5e-3)
+    rate = next((rate for word, rate in rates.items() if word in name), rest)
     assert cli.model.hparams["lr"] == pytest.approx(rate)
     assert sum(parameter.numel() for parameter in cli.model.parameters()) > 5e6
-    assert cli.model.hparams["divide_by_max"]
+    assert cli.model.hparams["divide_by_max"] == (task_of(name) not in (*_PRETRAINING, "PretrainedClassifier"))
 
 
 @pytest.mark.parametrize(

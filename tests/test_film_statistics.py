@@ -147,8 +147,8 @@ def test_both_means_are_computed_once_for_a_split(module, monkeypatch):
     built = module()
     statistics, gaze = built.film_statistics(), built.mean_training_gaze()
     with monkeypatch.context() as patched:
-        patched.setattr("data_modules.base.film_statistics", lambda *_: pytest.fail("films were read again"))
-        patched.setattr("data_modules.base.mean_on_films", lambda *_: pytest.fail("the mean was placed again"))
+        patched.setattr("data_modules.training_part.film_statistics", lambda *_: pytest.fail("films were read again"))
+        patched.setattr("data_modules.training_part.mean_on_films", lambda *_: pytest.fail("the mean was placed again"))
         assert built.film_statistics() is statistics
         assert built.mean_training_gaze() is gaze
     built.made_up.frame["split"] = (

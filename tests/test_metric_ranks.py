@@ -10,6 +10,7 @@ from gaze_lightning.metrics import (
     ClassificationReport,
     CorrelationCoefficient,
     DefinedMean,
+    EmbeddingHealth,
     EmbeddingLoss,
     EnergyInside,
     IoUAtThreshold,
@@ -80,6 +81,8 @@ def samples():
             EmbeddingLoss(TripletLoss(), "single", 16),
             (pred.flatten(1), label, Names(map(str, range(N)))),
         ),
+        "embedding_health": (EmbeddingHealth(), (pred.flatten(1),)),
+        "embedding_health_keyed": (EmbeddingHealth(16), (pred.flatten(1), Names(map(str, range(N))))),
         "supcon": (EmbeddingLoss(SupConLoss(), "multi"), (pred.flatten(1), known)),
     }
 

@@ -43,6 +43,7 @@ SHARED: dict[str, Any] = {
     "sampling": "gaze_balanced",
     "seed": 11,
     "missing": "drop",
+    "label_fraction": 0.5,
 }
 
 # module -> option -> value, and where it arrives: the reader's argument, or a chain of them from `read_table` inwards

@@ -461,3 +461,83 @@ def test_large_numbers_are_never_cut():
     assert "…" not in printed
     assert printed.count("-12345.678 ↓") == 5
     assert printed.count("-23456.789 to -11111.111") == len(metrics)
+
+
+def with_neighbours(given):
+    rng = np.random.default_rng(5)
+    near = rng.random((len(given), 3))
+    near = near if given.label.ndim == 2 else near / near.sum(axis=1, keepdims=True)
+    return replace(given, extra={"knn": near})
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_a_further_classifier_is_measured_as_the_main_one_beside_it(multi):
+    given = with_neighbours(outputs(multi=multi))
+    label_type = "multi" if multi else "single"
+    both = compute_results(given, NAMES, label_type, n_boot=20, classifier="linear probe on frozen features").metrics
+    alone = compute_results(replace(given, extra={}), NAMES, label_type, n_boot=20).metrics
+    other = compute_results(replace(given, probability=given.extra["knn"], extra={}), NAMES, label_type, n_boot=20)
+    names = ["auroc_macro", *(f"auroc/{name}" for name in NAMES), "accuracy", "nll"]
+    assert [name for name in both if name.startswith("knn/")] == [f"knn/{name}" for name in names]
+    assert {name: measured for name, measured in both.items() if not name.startswith("knn/")} == alone
+    for name in names:
+        assert both[f"knn/{name}"] == other.metrics[name]
+    assert both["knn/auroc_macro"] != both["auroc_macro"]
+
+
+def test_each_classifier_has_its_section_and_a_note_that_names_it():
+    given = with_neighbours(outputs())
+    given.label[given.label == 1] = 2
+    results = compute_results(given, NAMES, "single", n_boot=20, classifier="linear probe on frozen features")
+    narrow = table(results)
+    assert all(len(line) <= 80 for line in narrow.splitlines())
+    assert "Classification: linear probe on frozen features" in " ".join(narrow.split())  # in two lines
+    lines = [line.strip() for line in table(results, 100).splitlines()]
+    probe = lines.index("Classification: linear probe on frozen features")
+    knn = lines.index("Classification: k nearest neighbours")
+    gaze = lines.index("Gaze: true class's CAM, own gaze")
+    assert probe < knn < gaze
+    for start, stop, prefix in ((probe, knn, ""), (knn, gaze, "knn/")):
+        section = lines[start:stop]
+        for name, label in (("auroc_macro", "AUROC, mean of classes"), ("nll", "negative log-likelihood")):
+            (row,) = [line for line in section if line.startswith(label)]
+            assert f"{results.metrics[prefix + name].value:.3f} {'↓' if name == 'nll' else '↑'}" in row
+    text = " ".join(lines)
+    assert "AUROC CHF, AUROC Normal vs CHF, AUROC CHF, k nearest neighbours: no positive." in text
+    plain = table(compute_results(outputs(), NAMES, "single", n_boot=20))
+    assert "Classification\n" in "\n".join(line.strip() for line in plain.splitlines())
+
+
+def test_classifiers_come_back_from_the_file_and_older_files_name_none(tmp_path):
+    path = tmp_path / "results.json"
+    results = compute_results(with_neighbours(outputs()), NAMES, "single", n_boot=20, classifier="linear probe")
+    results.save(path)
+    assert Results.load(path).to_json() == results.to_json()
+    assert Results.load(path).classifier == "linear probe"
+    assert results.values()["knn/accuracy"] == results.metrics["knn/accuracy"].value
+    content = json.loads(path.read_text())
+    del content["classifier"]
+    path.write_text(json.dumps(content))
+    assert Results.load(path) == replace(Results.load(path), classifier="")
+
+
+def test_probabilities_of_further_classifiers_go_through_rows_to_the_table_of_predictions(tmp_path):
+    said = {
+        "sample_id": ["a", "b"],
+        "probability": torch.tensor([[0.25, 0.75], [0.5, 0.5]]),
+        "label": torch.tensor([1, 0]),
+        "values": {"gaze_cc": torch.tensor([0.5, 1])},
+        "extra_probabilities": {"knn": torch.tensor([[0.125, 0.875], [1.0, 0.0]])},
+    }
+    stacked = SampleOutputs.from_rows(rows_of(said))
+    assert stacked.extra["knn"].tolist() == [[0.125, 0.875], [1.0, 0.0]]
+    stacked.write_csv(tmp_path / "predictions.csv", ["x", "y"], "single")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[3:] == ["prob_x", "prob_y", "gaze_cc", "knn_prob_x", "knn_prob_y"]
+    assert (rows[0]["knn_prob_y"], rows[1]["knn_prob_x"]) == ("0.875", "1.0")
+    with pytest.raises(ValueError, match="1 of 3 samples lack the probabilities of 'knn'"):
+        SampleOutputs.from_rows([*rows_of(said), SampleRow("c", "c", (0.5, 0.5), 1, {})])
+    wrong = replace(stacked, extra={"knn": np.ones((2, 3))})
+    with pytest.raises(ValueError, match=r"probabilities of 'knn' are \(2, 3\) for 2 class names"):
+        compute_results(wrong, ["x", "y"], "single", n_boot=5)

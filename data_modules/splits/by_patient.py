@@ -23,7 +23,7 @@ def stratified(table: ReadingTable, seed: int) -> Parts:
         Part of each reading.
     """
     part: dict[str, Split] = {}
-    for patients in _patients_by_class(table, seed).values():
+    for patients in patients_by_class(table, seed).values():
         for rank, subject in enumerate(patients):
             place = (rank + 0.5) / len(patients)
             within = place < FRACTIONS[0], place < FRACTIONS[0] + FRACTIONS[1]
@@ -55,15 +55,21 @@ def kfold(table: ReadingTable, seed: int, folds: int, fold: int) -> Parts:
     if not 0 <= fold < folds:
         raise ValueError(f"fold must be 0 to {folds - 1}, got {fold}")
     part: dict[str, Split] = {}
-    for stratum, patients in _patients_by_class(table, seed).items():
+    for stratum, patients in patients_by_class(table, seed).items():
         for rank, subject in enumerate(patients):
             own = ((2 * rank + 1) * folds // (2 * len(patients)) + stratum) % folds
             part[subject] = "test" if own == fold else "validate" if own == (fold + 1) % folds else "train"
     return np.array([part[subject] for subject in table.frame["subject"]], dtype=str)
 
 
-def _patients_by_class(table: ReadingTable, seed: int) -> dict[int, list[str]]:
-    """Patients of each class in the order of their hashes; the order of rows plays no part."""
+def patients_by_class(table: ReadingTable, seed: int | str) -> dict[int, list[str]]:
+    """Patients of each class in the order of their hashes; the order of rows plays no part.
+
+    Args:
+        table: all readings; a multi-label patient counts for the rarest class found, the last group is of those of
+            none.
+        seed: of the hash.
+    """
     stratum: dict[str, int] = {}
     for subject, value in zip(table.frame["subject"].tolist(), _strata(table).tolist(), strict=True):
         stratum[subject] = min(value, stratum.get(subject, value))
@@ -88,5 +94,5 @@ def _strata(table: ReadingTable) -> npt.NDArray[np.int64]:
     return rank
 
 
-def _hash(seed: int, subject: str) -> str:
+def _hash(seed: int | str, subject: str) -> str:
     return hashlib.sha256(f"{seed}:{subject}".encode()).hexdigest()

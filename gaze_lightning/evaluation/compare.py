@@ -21,7 +21,8 @@ def compare_runs(arms: Mapping[str, Sequence[Results]]) -> Table:
     repeated trainings, not an interval over patients. Undefined values of a run are left out and the number of runs
     that count is added. The best mean is not marked: with a few runs per arm the order of close means says nothing.
     Arrows say which way a metric is better. Chance and, of agreement with gaze, the references (mean map, centre, other
-    readers) are means over all runs and stand in columns of their own where a run has them.
+    readers) are means over all runs and stand in columns of their own where a run has them. Below stands what an arm's
+    classification is by, where it is not by the model itself.
 
     Args:
         arms: name of the arm -> results of its runs, all on the same test samples.
@@ -39,7 +40,7 @@ def compare_runs(arms: Mapping[str, Sequence[Results]]) -> Table:
     sets = {(results.n, results.n_subjects, results.class_names, results.data) for results in everything}
     if len(sets) > 1:
         raise ValueError(f"the runs were tested on different sets, which cannot be compared: {sorted(map(str, sets))}")
-    table = Table(box=box.MARKDOWN)
+    table = Table(box=box.MARKDOWN, caption=_classifiers(arms) or None, caption_justify="left")
     table.add_column("metric", no_wrap=True)
     for name, runs in arms.items():
         table.add_column(f"{name} ({len(runs)} run{'s' if len(runs) > 1 else ''})", justify="right")
@@ -58,6 +59,16 @@ def compare_runs(arms: Mapping[str, Sequence[Results]]) -> Table:
         beside = [[one.chance for one in measured], *(_values(measured, key) for key in references)]
         table.add_row(f"{readable_name(metric)} {arrow(metric)}", *cells, *(_mean(values) for values in beside))
     return table
+
+
+def _classifiers(arms: Mapping[str, Sequence[Results]]) -> str:
+    said = {name: dict.fromkeys(results.classifier for results in runs) for name, runs in arms.items()}
+    lines = [
+        f"{name}: classified by {' or '.join(one or 'the model itself' for one in classifiers)}."
+        for name, classifiers in said.items()
+        if any(classifiers)
+    ]
+    return "\n".join(lines)
 
 
 def _values(measured: Sequence[Measured], reference: str) -> list[float]:

@@ -16,6 +16,7 @@ _NAMES = {
 }
 _AGREEMENT = {"cc": "CC", "kl": "KL divergence", "sim": "SIM", "nss": "NSS", "auc_judd": "AUC-Judd"}
 _MAPS = {"saliency": "predicted gaze", "gaze": "CAM", "attention": "attention map"}
+_CLASSIFIERS = {"knn": "k nearest neighbours"}
 _LOWER_IS_BETTER = {"nll", "gaze_kl", "saliency_kl", "attention_kl"}
 
 
@@ -27,11 +28,16 @@ def readable_name(name: str, section: bool = False) -> str:
         section: the name stands under a title that says which map it is about.
 
     Returns:
-        For example ``AUROC Normal vs CHF`` or ``CC, predicted gaze`` (in its section ``CC``); unknown names come back
-        with spaces for underscores.
+        For example ``AUROC Normal vs CHF`` or ``CC, predicted gaze`` (in its section ``CC``); of a further classifier
+        ``accuracy, k nearest neighbours`` (in its section ``accuracy``); unknown names come back with spaces for
+        underscores.
     """
     if name.endswith(DIFFERENCE):
         return f"{readable_name(name.removesuffix(DIFFERENCE), section)} minus mean map"
+    classifier, metric = split_classifier(name)
+    if classifier:
+        readable = readable_name(metric, section)
+        return readable if section else f"{readable}, {readable_classifier(classifier)}"
     match name.split("/", 1):
         case ["auroc", cls]:
             return f"AUROC {cls}"
@@ -45,4 +51,20 @@ def readable_name(name: str, section: bool = False) -> str:
 
 def arrow(name: str) -> str:
     """Which way a metric is better: ``↓`` or ``↑``; of a difference, whether it is better below or above zero."""
+    name = split_classifier(name)[1]
     return "↓" if name.removesuffix(DIFFERENCE) in _LOWER_IS_BETTER else "↑"
+
+
+def split_classifier(name: str) -> tuple[str, str]:
+    """Split ``knn/auroc/CHF`` into the further classifier and its metric; of the main one's metrics the first is empty.
+
+    Args:
+        name: as in ``results.json``.
+    """
+    head, _, metric = name.partition("/")
+    return (head, metric) if metric and head not in ("auroc", "auroc_pair") else ("", name)
+
+
+def readable_classifier(name: str) -> str:
+    """Write the name of a further classifier for people, e.g. ``knn`` as ``k nearest neighbours``."""
+    return _CLASSIFIERS.get(name, name.replace("_", " "))

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ class SampleRow:
         probability: ``K`` values in [0, 1]; none for data without labels.
         label: class index, ``K`` values in {0, 1, NaN}, or None in prediction.
         values: further values by name, e.g. gaze agreement; NaN: undefined for this sample.
+        extra: ``K`` probabilities each of further classifiers by name, e.g. ``knn``.
     """
 
     sample_id: str
@@ -30,6 +31,7 @@ class SampleRow:
     probability: tuple[float, ...]
     label: int | tuple[float, ...] | None
     values: dict[str, float]
+    extra: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class SampleOutputs:
         label: int64 ``[n]`` (single-label), float64 ``[n, K]`` in {0, 1, NaN} (multi-label), or None.
         values: float64 ``[n]`` by name; NaN: undefined.
         n_dropped: how many repeated rows were left out (distributed samplers repeat samples to fill up).
+        extra: float64 ``[n, K]`` probabilities of further classifiers by name.
     """
 
     sample_id: list[str]
@@ -51,6 +54,7 @@ class SampleOutputs:
     label: npt.NDArray[Any] | None
     values: dict[str, npt.NDArray[np.float64]]
     n_dropped: int = 0
+    extra: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -64,7 +68,7 @@ class SampleOutputs:
             rows: of all processes.
 
         Raises:
-            ValueError: there are no rows.
+            ValueError: there are no rows, or a further classifier speaks of some samples only.
         """
         if not rows:
             raise ValueError("no sample was evaluated: the loader is empty, or the step returned no probabilities")
@@ -73,6 +77,11 @@ class SampleOutputs:
             unique.setdefault(row.sample_id, row)
         kept = list(unique.values())
         names = list(dict.fromkeys(name for row in kept for name in row.values))
+        classifiers = list(dict.fromkeys(name for row in kept for name in row.extra))
+        for name in classifiers:
+            silent = sum(name not in row.extra for row in kept)
+            if silent:
+                raise ValueError(f"{silent} of {len(kept)} samples lack the probabilities of {name!r}")
         first = kept[0].label
         label: npt.NDArray[Any] | None = None
         if first is not None:
@@ -87,6 +96,7 @@ class SampleOutputs:
                 name: np.asarray([row.values.get(name, np.nan) for row in kept], dtype=np.float64) for name in names
             },
             n_dropped=len(rows) - len(kept),
+            extra={name: np.asarray([row.extra[name] for row in kept], dtype=np.float64) for name in classifiers},
         )
 
     def write_csv(self, path: Path, class_names: Sequence[str], label_type: Literal["single", "multi"]) -> None:
@@ -94,7 +104,8 @@ class SampleOutputs:
 
         Columns: ``sample_id``, ``subject``; with labels ``label`` (the class's name) or ``label_<class>``; with
         predictions alone ``predicted`` (the class's name; multi-label: the names at probability 0.5 or more, joined
-        by ``|``); ``prob_<class>``; then one column per further value. Without classes there are ``sample_id``,
+        by ``|``); ``prob_<class>``; then one column per further value; then, of each further classifier,
+        ``<its name>_prob_<class>``. Without classes there are ``sample_id``,
         ``subject`` and the further values only.
 
         Args:
@@ -108,11 +119,13 @@ class SampleOutputs:
         elif class_names:
             header += ["label"] if label_type == "single" else [f"label_{name}" for name in class_names]
         header += [f"prob_{name}" for name in class_names] + list(self.values)
+        header += [f"{classifier}_prob_{name}" for classifier in self.extra for name in class_names]
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for i in range(len(self)):
                 numbers = [*self.probability[i], *(values[i] for values in self.values.values())]
+                numbers += [number for probability in self.extra.values() for number in probability[i]]
                 said = self._said(i, class_names, label_type)
                 writer.writerow([self.sample_id[i], self.subject[i], *said, *(_exact(x) for x in numbers)])
 
@@ -145,7 +158,8 @@ def rows_of(outputs: dict[str, Any]) -> list[SampleRow]:
     """Take the small part of what ``test_step`` or ``predict_step`` returns to the CPU; CAMs are left out.
 
     Args:
-        outputs: ``sample_id``, ``probability`` ``[B, K]`` and, where known, ``subject``, ``label`` and ``values``.
+        outputs: ``sample_id``, ``probability`` ``[B, K]`` and, where known, ``subject``, ``label``, ``values`` and
+            ``extra_probabilities``: ``[B, K]`` of further classifiers by name.
 
     Returns:
         ``B`` rows. Without a subject each sample counts as its own.
@@ -156,6 +170,7 @@ def rows_of(outputs: dict[str, Any]) -> list[SampleRow]:
     given = outputs.get("label")
     label = None if given is None else _array(given)
     values = {name: _array(value) for name, value in (outputs.get("values") or {}).items()}
+    extra = {name: _array(value) for name, value in (outputs.get("extra_probabilities") or {}).items()}
     return [
         SampleRow(
             sample_id=ids[i],
@@ -163,6 +178,7 @@ def rows_of(outputs: dict[str, Any]) -> list[SampleRow]:
             probability=tuple(float(p) for p in probability[i]),
             label=None if label is None else (int(label[i]) if label.ndim == 1 else tuple(float(x) for x in label[i])),
             values={name: float(value[i]) for name, value in values.items()},
+            extra={name: tuple(float(p) for p in value[i]) for name, value in extra.items()},
         )
         for i in range(len(ids))
     ]

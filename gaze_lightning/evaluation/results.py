@@ -27,7 +27,9 @@ class Results:
         metrics: by name: ``auroc_macro``, ``auroc_micro``, ``auroc/<class>``, ``auroc_pair/<a>_vs_<b>``, ``auroc_ovo``,
             ``accuracy``, ``f1_macro``, ``nll`` (defined in :class:`gaze_lightning.metrics.ClassificationReport`; none
             of them without classes), then the mean of each per-sample value over the samples that have it, after each
-            agreement with gaze its paired difference ``<name>_vs_mean_map``.
+            agreement with gaze its paired difference ``<name>_vs_mean_map``. Of each further classifier
+            ``auroc_macro``, ``auroc/<class>``, ``accuracy`` and ``nll`` with its name before them, e.g.
+            ``knn/auroc_macro``.
         n: samples.
         n_subjects: patients.
         class_names: in the order of the probability columns; empty for data without labels.
@@ -36,6 +38,7 @@ class Results:
         level: coverage of the intervals.
         n_boot: resamples of patients behind each interval.
         seed: of the resampling.
+        classifier: what the main classification is by, e.g. a linear probe; empty: by the model itself.
     """
 
     metrics: dict[str, Measured]
@@ -47,6 +50,7 @@ class Results:
     level: float = 0.95
     n_boot: int = 1000
     seed: int = 0
+    classifier: str = ""
 
     def values(self) -> dict[str, float]:
         """The bare values by name, and ``n``."""
@@ -92,6 +96,7 @@ def compute_results(
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    classifier: str = "",
 ) -> Results:
     """Compute every number with its interval.
 
@@ -106,6 +111,7 @@ def compute_results(
         n_boot: resamples of patients.
         seed: of the resampling.
         level: coverage of the intervals.
+        classifier: what the probabilities come from; empty: from the model itself.
 
     Raises:
         ValueError: no labels, probabilities that are NaN, outside [0, 1] or not one per class, or labels that do not
@@ -113,12 +119,18 @@ def compute_results(
     """
     if outputs.probability.shape[1] != len(class_names):
         raise ValueError(f"{outputs.probability.shape[1]} probabilities per sample for {len(class_names)} class names")
+    for name, further in outputs.extra.items():
+        if further.ndim != 2 or further.shape[1] != len(class_names):
+            raise ValueError(f"probabilities of {name!r} are {further.shape} for {len(class_names)} class names")
     boot = Bootstrap(outputs.subject, n_boot, seed, level)
     metrics: dict[str, Measured] = {}
     if class_names:
         if outputs.label is None:
             raise ValueError("results need labels: these outputs are predictions")
         metrics |= classification_results(outputs.probability, outputs.label, class_names, label_type, boot)
+        for name, further in outputs.extra.items():
+            of_it = classification_results(further, outputs.label, class_names, label_type, boot)
+            metrics |= {f"{name}/{metric}": measured for metric, measured in of_it.items() if _is_told(metric)}
     beside = {f"{reference}_{name}" for reference in REFERENCES for name in AGREEMENT_VALUES}
     for name, values in outputs.values.items():
         if name.endswith("_chance") or name in beside:
@@ -139,7 +151,13 @@ def compute_results(
         level=level,
         n_boot=n_boot,
         seed=seed,
+        classifier=classifier,
     )
+
+
+def _is_told(metric: str) -> bool:
+    """Whether a value of a further classifier stands in the table, which the others would make hard to read."""
+    return metric in ("auroc_macro", "accuracy", "nll") or metric.startswith("auroc/")
 
 
 def _mean(name: str, values: Array, others: Mapping[str, Array], boot: Bootstrap) -> Measured:

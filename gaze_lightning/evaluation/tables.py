@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gaze_lightning.evaluation.measured import Measured
-from gaze_lightning.evaluation.names import arrow, readable_name
+from gaze_lightning.evaluation.names import arrow, readable_classifier, readable_name, split_classifier
 from gaze_lightning.evaluation.reference_table import reference_notes, reference_table
 from gaze_lightning.evaluation.results import Results
 
+_CLASSIFICATION = ("auroc", "accuracy", "f1", "nll")
 _SECTIONS = {
-    "Classification": ("auroc", "accuracy", "f1", "nll"),
     "Gaze: predicted map, own gaze": ("saliency_",),
     "Gaze: true class's CAM, own gaze": ("gaze_",),
     "Gaze: attention map, own gaze": ("attention_",),
@@ -34,9 +34,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
         console: where; standard output by default.
     """
     console = console or Console()
-    sections: dict[str, list[str]] = {title: [] for title in _SECTIONS}
-    for name in results.metrics:
-        sections[_section(name)].append(name)
+    sections = _sections(results)
     filled = {title: names for title, names in sections.items() if any(results.metrics[name].n for name in names)}
     compared = {
         title: names for title, names in filled.items() if any(results.metrics[name].references for name in names)
@@ -81,7 +79,9 @@ def _plain_table(results: Results, sections: dict[str, list[str]]) -> Table:
 
 
 def _row(name: str, measured: Measured) -> tuple[Text, str, str, str, str]:
-    label = Text(f"  {readable_name(name, section=True)}", style="bold" if name == "auroc_macro" else "")
+    headline = split_classifier(name)[1] == "auroc_macro"
+    headline = split_classifier(name)[1] == "auroc_macro"
+    label = Text(f"  {readable_name(name, section=True)}", style="bold" if headline else "")
     value = "-" if math.isnan(measured.value) else f"{measured.value:.3f}"
     interval = "-" if math.isnan(measured.low) else f"{measured.low:.3f} to {measured.high:.3f}"
     chance = "" if math.isnan(measured.chance) else f"{measured.chance:.3f}"
@@ -89,8 +89,29 @@ def _row(name: str, measured: Measured) -> tuple[Text, str, str, str, str]:
     return label, f"{value} {arrow(name)}", interval, chance, n
 
 
-def _section(name: str) -> str:
+def _sections(results: Results) -> dict[str, list[str]]:
+    """Names of metrics under the titles of their sections, in the order of the table."""
+    sections: dict[str, list[str]] = {_main_title(results): []}
+    for name in results.metrics:  # further classifiers come after the main one
+        if split_classifier(name)[0]:
+            sections.setdefault(_section(results, name), [])
+    sections |= {title: [] for title in _SECTIONS}
+    for name in results.metrics:
+        sections[_section(results, name)].append(name)
+    return sections
+
+
+def _section(results: Results, name: str) -> str:
+    classifier, _ = split_classifier(name)
+    if classifier:
+        return f"Classification: {readable_classifier(classifier)}"
+    if name.startswith(_CLASSIFICATION):
+        return _main_title(results)
     return next(title for title, starts in _SECTIONS.items() if name.startswith(starts))
+
+
+def _main_title(results: Results) -> str:
+    return f"Classification: {results.classifier}" if results.classifier else "Classification"
 
 
 def _notes(results: Results, silent: list[str], compared: list[str]) -> list[str]:
@@ -98,7 +119,7 @@ def _notes(results: Results, silent: list[str], compared: list[str]) -> list[str
     notes += reference_notes(results, compared) if compared else []
     undefined: dict[str, list[str]] = {}
     for name, measured in results.metrics.items():
-        if measured.reason and _section(name) not in silent:
+        if measured.reason and _section(results, name) not in silent:
             undefined.setdefault(measured.reason, []).append(readable_name(name))
     notes += [f"{', '.join(names)}: {reason}." for reason, names in undefined.items()]
     return [*notes, *(f"{title}: not shown, no sample has these values." for title in silent)]

@@ -1,22 +1,28 @@
-"""Metrics of classification, gaze agreement and localisation, and their intervals."""
+"""Metrics of classification, gaze agreement, localisation and embeddings, and their intervals."""
 
 from gaze_lightning.metrics.cam_agreement import CAM_VALUES, cam_agreement
 from gaze_lightning.metrics.classification import ClassificationReport
 from gaze_lightning.metrics.defined_mean import DefinedMean
+from gaze_lightning.metrics.embedding_health import EmbeddingHealth
 from gaze_lightning.metrics.embedding_loss import EmbeddingLoss
 from gaze_lightning.metrics.functional import (
     PointingGame,
+    alignment,
     as_distribution,
     auc_judd,
     correlation_coefficient,
+    effective_rank,
+    embedding_std,
     energy_inside,
     iou_at_threshold,
+    nearest_neighbour_probabilities,
     nss,
     pointing_game,
     pointing_game_cells,
     saliency_kl,
     shuffled_auc,
     similarity,
+    uniformity,
 )
 from gaze_lightning.metrics.localisation import EnergyInside, IoUAtThreshold, PointingGameRate
 from gaze_lightning.metrics.saliency import (
@@ -59,6 +65,7 @@ __all__ = [
     "ClassificationReport",
     "CorrelationCoefficient",
     "DefinedMean",
+    "EmbeddingHealth",
     "EmbeddingLoss",
     "EnergyInside",
     "Interval",
@@ -69,6 +76,7 @@ __all__ = [
     "SaliencyReport",
     "ShuffledAUC",
     "Similarity",
+    "alignment",
     "as_distribution",
     "auc_judd",
     "auroc_interval",
@@ -77,11 +85,14 @@ __all__ = [
     "cam_agreement",
     "clustered_bootstrap",
     "correlation_coefficient",
+    "effective_rank",
+    "embedding_std",
     "energy_inside",
     "gaze_references",
     "iou_at_threshold",
     "map_agreement",
     "mean_interval",
+    "nearest_neighbour_probabilities",
     "nss",
     "pointing_game",
     "pointing_game_cells",
@@ -90,5 +101,6 @@ __all__ = [
     "saliency_kl",
     "shuffled_auc",
     "similarity",
+    "uniformity",
     "weighted_auroc",
 ]

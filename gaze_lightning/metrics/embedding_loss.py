@@ -1,7 +1,6 @@
 """A loss of pairs of samples, over all samples of a stage or a fixed choice of them."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from gaze_lightning.losses.label_pairs import label_pairs
 from gaze_lightning.losses.pair_loss import PairLoss
+from gaze_lightning.metrics.hashed_choice import hashed_keys, smallest_keys
 
 _CELLS = 2**24
 """Distances of feature maps, rows times samples squared: some four seconds of a triplet loss on one CPU thread."""
@@ -92,9 +92,9 @@ class EmbeddingLoss(Metric):
             embedding = self._some_rows(embedding)
         self.embedding.append(embedding if embedding.dtype == torch.float64 else embedding.float())
         self.label.append(label)
-        self.key.append(torch.tensor([_hash(one) for one in key or ()], dtype=torch.int64, device=embedding.device))
+        self.key.append(hashed_keys(key or (), embedding.device))
         if keys > 2 * self.most_samples:  # not each time, so that little is copied
-            chosen = self._chosen(dim_zero_cat(self.key))
+            chosen = smallest_keys(dim_zero_cat(self.key), self.most_samples)
             for name in ("embedding", "label", "key"):
                 setattr(self, name, [dim_zero_cat(getattr(self, name))[chosen]])
 
@@ -105,7 +105,7 @@ class EmbeddingLoss(Metric):
             return undefined
         embedding, label, key = (dim_zero_cat(state) for state in (self.embedding, self.label, self.key))
         if len(key):
-            chosen = self._chosen(key)
+            chosen = smallest_keys(key, self.most_samples)
             embedding, label = embedding[chosen], label[chosen]
         pairs = label_pairs(label, self.label_type)
         if not self.loss.is_defined(pairs):
@@ -120,15 +120,3 @@ class EmbeddingLoss(Metric):
         # On the CPU with a seed of its own: the same on all devices and ranks, and no other draw changes.
         order = torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(0))[: self.most_rows]
         return rows[:, order.to(rows.device), None]
-
-    def _chosen(self, key: Tensor) -> Tensor:
-        """Places of the smallest keys, in their order, each once."""
-        ordered, order = key.sort(stable=True)
-        first = torch.ones_like(ordered, dtype=torch.bool)
-        first[1:] = ordered[1:] != ordered[:-1]
-        return order[first][: self.most_samples]
-
-
-def _hash(key: str) -> int:
-    """64 bits of a string, the same in every process, as Python's own are not."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)

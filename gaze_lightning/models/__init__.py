@@ -13,15 +13,20 @@ from gaze_lightning.models.cam_classifier import CAMClassifier
 from gaze_lightning.models.cam_head import CAMHead
 from gaze_lightning.models.double_conv import DoubleConv
 from gaze_lightning.models.dual_encoder_unet import DualEncoderOutput, DualEncoderUNet, FusionInputs
+from gaze_lightning.models.embedder import Embedded, Embedder
 from gaze_lightning.models.fit_map import fit_map
 from gaze_lightning.models.free_mask import FreeMask
 from gaze_lightning.models.fuse import Fusion, fuse
 from gaze_lightning.models.fusion_head import FusionHead
 from gaze_lightning.models.global_attention import GlobalAttention
+from gaze_lightning.models.key_queue import KeyQueue
 from gaze_lightning.models.local_attention import LocalAttention
+from gaze_lightning.models.momentum_copy import MomentumCopy
 from gaze_lightning.models.mtunet import MTUNet, MTUNetOutput
 from gaze_lightning.models.normalise import normalise_films
 from gaze_lightning.models.pixel_classifier import PixelClassifier, PixelClassifierKind
+from gaze_lightning.models.positives import Pairs, Positives, PositivesMode
+from gaze_lightning.models.projection_head import OutNorm, ProjectionHead
 from gaze_lightning.models.residual_encoder import ResidualEncoder
 from gaze_lightning.models.residual_se import ResidualSE
 from gaze_lightning.models.saliency_head import SaliencyHead
@@ -38,18 +43,27 @@ __all__ = [
     "DoubleConv",
     "DualEncoderOutput",
     "DualEncoderUNet",
+    "Embedded",
+    "Embedder",
     "FreeMask",
     "Fusion",
     "FusionHead",
     "FusionInputs",
     "GlobalAttention",
+    "KeyQueue",
     "LoadReport",
     "LocalAttention",
     "MTUNet",
     "MTUNetOutput",
+    "MomentumCopy",
+    "OutNorm",
+    "Pairs",
     "PixelClassifier",
     "PixelClassifierKind",
+    "Positives",
+    "PositivesMode",
     "PrincipalImages",
+    "ProjectionHead",
     "ResidualEncoder",
     "ResidualSE",
     "SaliencyHead",

@@ -35,7 +35,7 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
+def load_weights(module: nn.Module, path: str | Path, prefix: str | None = None) -> LoadReport:
     """Copy the values of a weights file into ``module`` wherever name and shape agree.
 
     ``.safetensors`` files are flat; ``.pt``, ``.pth`` and ``.ckpt`` files are read with ``weights_only=True`` and may
@@ -46,6 +46,7 @@ def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
     Args:
         module: the module to fill, in place; untouched when an error is raised.
         path: the file.
+        prefix: that of the file's keys, where it is known; None: found as above.
 
     Returns:
         The account; whoever loads prints it.
@@ -57,7 +58,8 @@ def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
     path = Path(path)
     tensors = _read(path)
     own = module.state_dict()
-    prefix = _best_prefix(tensors, own)
+    if prefix is None:
+        prefix = _best_prefix(tensors, own)
     inside = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
     matched = [key for key in own if key in inside and inside[key].shape == own[key].shape]
     mismatched = [key for key in own if key in inside and inside[key].shape != own[key].shape]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.optim.lars import Lars
 from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
@@ -15,7 +16,7 @@ from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import LabelType
 
-OptimizerName = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "sgd", "lars"]
 ScheduleName = Literal["constant", "one_cycle", "cosine"]
 
 
@@ -25,7 +26,8 @@ class GazeTask(LightningModule):
     Args:
         class_names: names of the ``K`` classes, in the order of labels and maps.
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
-        optimizer: ``adam``, ``adamw`` or ``sgd`` (Nesterov, momentum 0.9).
+        optimizer: ``adam``, ``adamw``, ``sgd`` (Nesterov, momentum 0.9) or ``lars`` (You et al. 2017, arXiv 1708.03888;
+            momentum 0.9, rates of matrices and kernels adapted, those of vectors and scalars not).
         lr: learning rate, with a schedule its largest value.
         weight_decay: decay of matrices and kernels; never of vectors and scalars (norms, biases, sigmas).
         schedule: ``constant``, ``one_cycle`` (torch's, per step), or ``cosine`` to zero, per step.
@@ -119,6 +121,10 @@ class GazeTask(LightningModule):
                 optimizer = torch.optim.AdamW(groups, lr=self._lr)
             case "sgd":
                 optimizer = torch.optim.SGD(groups, lr=self._lr, momentum=0.9, nesterov=True)
+            case "lars":  # timm adapts groups without decay only where it is told to
+                for group in groups:
+                    group["always_adapt"] = any(parameter.ndim > 1 for parameter in group["params"])
+                optimizer = Lars(groups, lr=self._lr, momentum=0.9)
         if self._schedule == "constant":
             return optimizer
         return {

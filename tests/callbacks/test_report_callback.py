@@ -129,6 +129,30 @@ def test_data_without_labels_are_counted_and_reported_without_classification(tin
     assert "AUROC" not in printed
 
 
+def test_further_probabilities_and_the_note_of_the_classifier_reach_table_files_and_loggers(
+    tiny, trainer_in, tmp_path, capsys
+):
+    class Frozen(tiny.Model):
+        classifier_note = "linear probe on frozen features"
+
+        def test_step(self, batch, batch_idx):
+            said = super().test_step(batch, batch_idx)
+            return said | {"extra_probabilities": {"knn": said["probability"].flip(1)}}
+
+    report = TestReport(n_boot=20)
+    trainer = trainer_in(report)
+    trainer.test(Frozen(), datamodule=tiny.Data(), verbose=False)
+    loaded = Results.load(tmp_path / "results.json")
+    assert loaded.classifier == "linear probe on frozen features"
+    knn = loaded.metrics["knn/auroc_macro"]
+    assert float(trainer.callback_metrics["test/knn/auroc_macro"]) == pytest.approx(knn.value, rel=1e-6)
+    for row in read(tmp_path / "predictions.csv"):
+        assert row["knn_prob_Normal"] == row["prob_Pneumonia"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Classification: linear probe on frozen features" in printed
+    assert "Classification: k nearest neighbours" in printed
+
+
 _SCRIPT = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("tiny", sys.argv[1])
@@ -141,7 +165,11 @@ torch.manual_seed(0)
 trainer = Trainer(default_root_dir=sys.argv[2], accelerator="cpu", devices=2, strategy="ddp", logger=False,
     callbacks=[TestReport(n_boot=20, print_table=False), CAMLogger(every_n_epochs=1, n_cases=2), PredictionWriter()],
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1)
-model = tiny.TinyModel()
+class Featured(tiny.TinyModel):
+    def predict_step(self, batch, batch_idx):
+        said = super().predict_step(batch, batch_idx)
+        return said | {"features": said["probability"]}
+model = Featured()
 data = tiny.TinyData()
 trainer.fit(model, datamodule=data)
 trainer.test(model, datamodule=data, verbose=False)
@@ -170,3 +198,9 @@ def test_two_processes_count_nine_samples_as_nine(tmp_path):
     assert (tmp_path / "run" / "cams" / "epoch_000" / "page_01.png").is_file()
     assert len(read(tmp_path / "run" / "predictions.csv")) == 5  # written again by predict
     assert len(list((tmp_path / "run" / "overlays").glob("*.png"))) == 5
+    rows = read(tmp_path / "run" / "predictions.csv")
+    probability = [[float(value) for name, value in row.items() if name.startswith("prob_")] for row in rows]
+    features = np.load(tmp_path / "run" / "features.npy")
+    assert features.dtype == np.float32
+    assert features.tolist() == probability  # of five films, once each, though two processes saw six
+    assert not list((tmp_path / "run").glob(".features*"))

@@ -1,10 +1,16 @@
-"""Saliency and localisation metrics as functions of batched tensors."""
+"""Metrics of saliency, localisation and embeddings as functions of batched tensors."""
 
 from gaze_lightning.metrics.functional.distribution import (
     as_distribution,
     correlation_coefficient,
     saliency_kl,
     similarity,
+)
+from gaze_lightning.metrics.functional.embedding_health import (
+    alignment,
+    effective_rank,
+    embedding_std,
+    uniformity,
 )
 from gaze_lightning.metrics.functional.fixation import auc_judd, nss, shuffled_auc
 from gaze_lightning.metrics.functional.localisation import (
@@ -14,18 +20,24 @@ from gaze_lightning.metrics.functional.localisation import (
     pointing_game,
     pointing_game_cells,
 )
+from gaze_lightning.metrics.functional.nearest_neighbours import nearest_neighbour_probabilities
 
 __all__ = [
     "PointingGame",
+    "alignment",
     "as_distribution",
     "auc_judd",
     "correlation_coefficient",
+    "effective_rank",
+    "embedding_std",
     "energy_inside",
     "iou_at_threshold",
+    "nearest_neighbour_probabilities",
     "nss",
     "pointing_game",
     "pointing_game_cells",
     "saliency_kl",
     "shuffled_auc",
     "similarity",
+    "uniformity",
 ]

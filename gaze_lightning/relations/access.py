@@ -1,0 +1,165 @@
+"""Relations of the training readings: found under their name, or built there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.evaluation.files import replacing
+from gaze_lightning.gaze.similarity import RelationMatrix
+from gaze_lightning.gaze.similarity.gaze_similarity import GazeSimilarity
+from gaze_lightning.protocols import TrainingGaze
+from gaze_lightning.relations.artefact import Artefact, is_artefact, load_artefact, save_artefact
+from gaze_lightning.relations.digest import (
+    basis_digest,
+    gaze_digest,
+    in_order_of_ids,
+    measure_digest,
+    measure_digest_of,
+    relation_digest,
+)
+from gaze_lightning.relations.lock import building
+from gaze_lightning.relations.scores import Scores, opened_scores, similarity_scores
+from gaze_lightning.relations.statistics import RelationStatistics
+from gaze_lightning.relations.thresholds import Threshold
+
+_SCORES, _VALID = "similarity.npy", "valid.npy"
+
+
+def open_relations(
+    gaze: TrainingGaze,
+    measure: GazeSimilarity,
+    tau: float | None,
+    positive_rate: float | None,
+    folder: Path,
+    file: Path | None = None,
+    jobs: int = 0,
+    progress: bool = True,
+) -> RelationMatrix:
+    """The relations of `open_artefact` alone."""
+    return open_artefact(gaze, measure, tau, positive_rate, folder, file, jobs, progress).relations
+
+
+def open_artefact(
+    gaze: TrainingGaze,
+    measure: GazeSimilarity | None,
+    tau: float | None,
+    positive_rate: float | None,
+    folder: Path,
+    file: Path | None = None,
+    jobs: int = 0,
+    progress: bool = True,
+) -> Artefact:
+    """Load the relations of these readings, and build them first where they are not there.
+
+    They lie in ``<folder>/<measure>-<digest>-<digest of the gaze>/<threshold>``, so whatever changes the relations
+    changes the name. The similarities of all pairs lie beside the thresholds: a second one takes seconds. The rows are
+    sorted by id and do not depend on the order of the readings.
+
+    Args:
+        gaze: the training readings.
+        measure: of similarity; with ``file``, None: whichever it has.
+        tau: similarity above which a pair is related.
+        positive_rate: or the share of pairs that are; exactly one of the two, with ``file`` at most one.
+        folder: in which relations are looked for and built.
+        file: folder of relations that were built before (or a file in it): only these, or an error.
+        jobs: number of threads; 0: one per core.
+        progress: whether the building shows how far it has come.
+
+    Raises:
+        ConfigurationError: not exactly one threshold; fewer than two readings can be compared; ``file`` is of other
+            readings, gaze, measure or threshold; the folder cannot be used.
+        ValueError: the readings' ids are not distinct.
+    """
+    gaze = in_order_of_ids(gaze)
+    digest = gaze_digest(gaze)
+    if file is not None:
+        return _with_statistics(_given(file, gaze, digest, measure, tau, positive_rate), gaze)
+    asked = Threshold(tau, positive_rate)
+    if measure is None:
+        raise ConfigurationError(
+            "Relations need a measure of gaze similarity, e.g. MapCC, or a file that has been built"
+        )
+    place = folder / f"{type(measure).__name__}-{measure_digest(measure)}-{digest}"
+    target = place / asked.name
+    if not is_artefact(target):
+        with building(folder / f".{place.name}.lock"):
+            if not is_artefact(target):  # another process may have built it meanwhile
+                _build(gaze, digest, measure, asked, target, jobs, progress)
+    return _with_statistics(load_artefact(target, digest), gaze)
+
+
+def _build(
+    gaze: TrainingGaze, digest: str, measure: GazeSimilarity, asked: Threshold, target: Path, jobs: int, progress: bool
+) -> None:
+    scores, valid = _scores(gaze, measure, target.parent, jobs, progress)
+    threshold = asked.of(scores, valid)
+    name = relation_digest(digest, measure_digest(measure), threshold)
+    relations = RelationMatrix.of(gaze.sample_ids, valid, scores, threshold, name)
+    statistics = RelationStatistics.of(relations, asked, scores, gaze.films, gaze.labels)
+    save_artefact(Artefact(relations, type(measure).__name__, measure.parameters, asked, digest, statistics, target))
+
+
+def _scores(
+    gaze: TrainingGaze, measure: GazeSimilarity, place: Path, jobs: int, progress: bool
+) -> tuple[Scores, npt.NDArray[np.bool_]]:
+    """Similarities of all pairs and validity: those on disk, or new ones."""
+    if (place / _SCORES).is_file() and (place / _VALID).is_file():
+        return opened_scores(place / _SCORES, len(gaze.sample_ids)), np.load(place / _VALID, allow_pickle=False)
+    prepared = measure.prepare(gaze.gaze, gaze.frame)
+    if (enough := int(prepared.valid.sum())) < 2:
+        raise ConfigurationError(
+            f"{enough} of {len(prepared)} training readings have gaze enough for {type(measure).__name__}; relations "
+            "need two. Train without them (positives: none), or choose data or a measure that suit each other."
+        )
+    with replacing(place / _VALID) as temporary, temporary.open("wb") as file:
+        np.save(file, prepared.valid, allow_pickle=False)
+    what = f"Comparing gaze ({type(measure).__name__})"
+    scores = similarity_scores(
+        prepared, place / _SCORES, parallel=measure.parallel, jobs=jobs, what=what, progress=progress
+    )
+    return scores, prepared.valid
+
+
+def _given(
+    file: Path,
+    gaze: TrainingGaze,
+    digest: str,
+    measure: GazeSimilarity | None,
+    tau: float | None,
+    positive_rate: float | None,
+) -> Artefact:
+    artefact = load_artefact(file)
+    missing = len(set(gaze.sample_ids) - set(artefact.relations.ids))
+    unknown = len(set(artefact.relations.ids) - set(gaze.sample_ids))
+    if missing or unknown:
+        raise ConfigurationError(
+            f"The relations in {artefact.folder} are of other readings: {missing} of {len(gaze.sample_ids)} training "
+            f"readings with gaze are not in them, and {unknown} of their {len(artefact.relations)} are not among the "
+            "training readings (another split, or other data). Leave file out, and they are built from these data."
+        )
+    load_artefact(file, digest)
+    wrong = []
+    if measure is not None and measure_digest(measure) != measure_digest_of(artefact.measure, artefact.parameters):
+        wrong.append(f"measure {artefact.description}, not {type(measure).__name__} with {measure.parameters}")
+    if (tau, positive_rate) not in ((None, None), (artefact.asked.tau, artefact.asked.positive_rate)):
+        given = Threshold(tau, positive_rate)
+        wrong.append(f"threshold {artefact.asked.name}, not {given.name}")
+    if wrong:
+        raise ConfigurationError(
+            f"The relations in {artefact.folder} have {' and '.join(wrong)}: leave file out, or give its own values "
+            "(or null) for measure, tau and positive_rate"
+        )
+    return artefact
+
+
+def _with_statistics(artefact: Artefact, gaze: TrainingGaze) -> Artefact:
+    """The statistics of these films and labels, where they have changed since the relations were built."""
+    if artefact.statistics.basis == basis_digest(gaze.films, gaze.labels):
+        return artefact
+    path = artefact.folder.parent / _SCORES
+    scores = opened_scores(path, len(artefact.relations)) if path.is_file() else None
+    statistics = RelationStatistics.of(artefact.relations, artefact.asked, scores, gaze.films, gaze.labels)
+    return replace(artefact, statistics=statistics)

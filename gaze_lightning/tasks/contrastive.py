@@ -1,0 +1,269 @@
+"""What the methods share that learn from two views of each film and need no labels."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from gaze_lightning.batch import Batch
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.gaze.similarity import RelationMatrix
+from gaze_lightning.models import Backbone, Embedder, Pairs, Positives, PositivesMode
+from gaze_lightning.protocols import LabelType
+from gaze_lightning.tasks.base import OptimizerName, ScheduleName
+from gaze_lightning.tasks.representation import RepresentationTask
+
+_CHECKPOINT_KEY = "relations_digest"
+_COLLAPSED = 0.1
+"""Spread of the projections (1: even over the sphere) below which they are as good as the same."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What a method makes of one training batch.
+
+    Attributes:
+        loss: scalar, with its graph.
+        first: projections ``[B, D]`` of this process's first views.
+        second: of its second views, by the same network or its momentum copy.
+        related: bool ``[B, M]``: positives by gaze or label of each anchor.
+        keys: ``[M, D]`` of all processes, to which later steps compare; None where they do not.
+        identities: int64 ``[M, 3]``, of the keys.
+    """
+
+    loss: Tensor
+    first: Tensor
+    second: Tensor
+    related: Tensor
+    keys: Tensor | None = None
+    identities: Tensor | None = None
+
+
+class ContrastiveTask(RepresentationTask):
+    """Base of the pre-training methods; films that were looked at alike can be positives of each other (McGIP).
+
+    Zhao et al., AAAI 2024 (doi 10.1609/aaai.v38i7.28586). A method says what it makes of a batch (``contrast``); where
+    its positives come from is ``positives``, the same for all methods.
+
+    Logs ``train/loss``, ``train/gaze_pairs`` (positives by gaze or label per anchor and step), ``train/alignment``
+    (mean squared distance of the two views' normalised projections), ``train/embedding_std`` (spread of those of the
+    first views in a batch; 1: even over the sphere, 0: collapsed) and what ``RepresentationTask`` logs. Labels choose
+    nothing and train nothing, except with ``positives: label``.
+
+    Under several processes the loss is that of all their batches together, so batches must be equally large.
+
+    Args:
+        class_names: names of the ``K`` classes; may be empty.
+        label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
+        backbone: any timm CNN that returns a feature map.
+        in_chans: channels of its first layer; 3 repeats the film.
+        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        output_stride: pixels per cell of the last map.
+        mean: subtracted from the films (range [0, 1]).
+        std: divides the films.
+        divide_by_max: divide each film by its maximum before that.
+        channels_last: memory format; faster on CPUs and with mixed precision.
+        positives: ``none``, ``gaze``, ``shuffled`` (as many, but of random films) or ``label`` (films of one class).
+        drop_prob: probability with which a pair of different films is left out of a step, 0 to 1.
+        shuffle_seed: of ``shuffled``.
+        neighbours: nearest films that vote in validation and test.
+        neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
+        reference_films: labelled training films among which validation looks for them; None: all.
+        optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
+        lr: learning rate, with a schedule its largest value.
+        weight_decay: of matrices and kernels only.
+        schedule: ``constant``, ``one_cycle`` or ``cosine``.
+        warmup: rising fraction of a schedule.
+        projector: makes the projection head for a number of features.
+
+    Attributes:
+        model: the online network: backbone and projection head.
+        positives: which films are positives of each other.
+
+    Raises:
+        ConfigurationError: ``positives: label`` without labels.
+    """
+
+    loss_terms: tuple[str, ...] = ("contrastive",)
+
+    def __init__(
+        self,
+        *,
+        class_names: list[str],
+        label_type: LabelType,
+        backbone: str,
+        in_chans: int,
+        pretrained: bool | str,
+        output_stride: int,
+        mean: float,
+        std: float,
+        divide_by_max: bool,
+        channels_last: bool,
+        positives: PositivesMode,
+        drop_prob: float,
+        shuffle_seed: int,
+        neighbours: int,
+        neighbour_temperature: float,
+        reference_films: int | None,
+        optimizer: OptimizerName,
+        lr: float,
+        weight_decay: float,
+        schedule: ScheduleName,
+        warmup: float,
+        projector: Callable[[int], nn.Module],
+    ) -> None:
+        super().__init__(
+            class_names=class_names,
+            label_type=label_type,
+            neighbours=neighbours,
+            neighbour_temperature=neighbour_temperature,
+            reference_films=reference_films,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            warmup=warmup,
+        )
+        if positives == "label" and not class_names:
+            raise ConfigurationError("positives: label needs labels, and these data have none: choose other data")
+        self._pretrained = pretrained
+        network = Backbone(backbone, in_chans, False, output_stride, mean, std, divide_by_max, channels_last)
+        self.model = Embedder(network, projector(network.num_features))
+        self.positives = Positives(positives, drop_prob, shuffle_seed)
+        self._digest: str | None = None
+        self._widest: Tensor | None = None
+        self._warned = False
+        # the same in all processes; DDP would send them from the first one to the others in every step
+        self._ddp_params_and_buffers_to_ignore = ["positives.indptr", "positives.indices"]
+
+    @abstractmethod
+    def contrast(self, batch: Batch) -> Contrast:
+        """Compute the loss of a training batch, and what is logged and remembered of it."""
+
+    def weights_were_read(self) -> None:
+        """Follow the online network, which has just read pretrained weights; methods with a copy override this."""
+
+    def after_optimizer_step(self) -> None:
+        """Called after each step of the optimiser (not each batch); momentum copies move here."""
+
+    def remember(self, contrast: Contrast) -> None:
+        """Called once with each training batch, after its loss; methods with a memory override it."""
+
+    @property
+    def needs_relations(self) -> bool:
+        """Whether relations between the gaze of films are needed."""
+        return self.positives.needs_relations
+
+    def set_relations(self, relations: RelationMatrix) -> None:
+        """Learn from these relations; called before ``setup``."""
+        self.positives.set_relations(relations)
+        self._digest = relations.digest if self.needs_relations else None
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning; before a training asks for two views and reads pretrained weights.
+
+        Raises:
+            ConfigurationError: the data module shows no two views, or there are no relations where they are needed.
+        """
+        if stage != "fit":
+            return
+        data = self.two_views()
+        if self.needs_relations and self._digest is None:
+            raise ConfigurationError(
+                f"positives: {self.positives.mode} needs the relations between the gaze of films, and none were given: "
+                "say how they are made in the section relations, or use positives: none"
+            )
+        data.show_two_views()
+        report = self.model.backbone.load_pretrained(self._pretrained)
+        if report is not None:
+            rank_zero_info(f"Pretrained weights: {report}")
+            self.weights_were_read()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Called by Lightning; adds the digest of the relations."""
+        checkpoint[_CHECKPOINT_KEY] = self._digest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Called by Lightning.
+
+        Raises:
+            ConfigurationError: a training is to go on with other relations.
+        """
+        known = checkpoint.get(_CHECKPOINT_KEY)
+        if self._trainer is not None and self.trainer.state.fn == "fit" and known != self._digest:
+            raise ConfigurationError(
+                f"the checkpoint has learnt from relations with the digest {known}, these have {self._digest}: the "
+                "training films, their gaze, the measure or its threshold differ. Use those of the run that is to go "
+                "on, or start a new one"
+            )
+
+    def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
+        """Loss of a batch, a scalar with its graph; nothing is remembered."""
+        return self.contrast(batch).loss
+
+    def identities(self, batch: Batch) -> Tensor:
+        """What tells this process's films apart and which belong together: int64 ``[B, 3]``."""
+        return self.positives.identities(batch["sample_id"], batch["film"], batch.get("label"))
+
+    def pairs_of_all(self, batch: Batch) -> Pairs:
+        """Pairs within the batches of all processes together, bool ``[W B, W B]``."""
+        everybody = self.on_all_ranks(self.identities(batch))
+        return self.positives.pairs(everybody, everybody, self.global_step)
+
+    def on_all_ranks(self, rows: Tensor) -> Tensor:
+        """Rows ``[B, ...]`` of all processes as ``[W B, ...]``, in the order of their ranks, with gradients to all."""
+        if self._trainer is None or self.trainer.world_size == 1:
+            return rows
+        everywhere = self.all_gather(rows, sync_grads=rows.requires_grad)
+        assert isinstance(everywhere, Tensor)
+        return everywhere.flatten(0, 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Called by Lightning."""
+        contrast = self.contrast(batch)
+        self.remember(contrast)
+        n = len(batch["image"])
+        first, second = (F.normalize(z.detach().float(), dim=1) for z in (contrast.first, contrast.second))
+        pairs = contrast.related.sum(dim=1).float().mean()
+        self.log("loss", contrast.loss.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
+        self.log("gaze_pairs", pairs, prog_bar=True, logger=False)
+        self.log("train/loss", contrast.loss, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
+        values = {"train/gaze_pairs": pairs, "train/alignment": (first - second).square().sum(dim=1).mean()}
+        if n > 1:
+            spread = first.std(dim=0, correction=0).mean() * math.sqrt(first.shape[1])
+            values["train/embedding_std"] = spread
+            self._widest = spread if self._widest is None else torch.maximum(self._widest, spread)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+        return contrast.loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Called by Lightning when the gradients of all accumulated batches are there."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.after_optimizer_step()
+
+    def on_train_epoch_end(self) -> None:
+        """Called by Lightning; warns once if all films have come to look the same to the network.
+
+        Not in the first epoch: to a network with random weights they all look much the same.
+        """
+        widest, self._widest = self._widest, None
+        if self.current_epoch > 0 and widest is not None and not self._warned and float(widest) < _COLLAPSED:
+            self._warned = True
+            rank_zero_warn(
+                f"epoch {self.current_epoch}: the projections have collapsed: their spread (train/embedding_std) was "
+                f"below {_COLLAPSED:g} in every step (1: even over the sphere). Likely causes: a threshold of the "
+                "relations so low that most films are positives (see train/gaze_pairs), or too high a learning rate"
+            )

@@ -1,0 +1,123 @@
+"""Two real processes: a step of each method equals that of one process on their films together; so do its values."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.contrastive_data import METHODS
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+_SCRIPT = """
+import sys
+import torch
+from pytorch_lightning import Callback
+from tests.contrastive_data import METHODS, TwoViews, make_task, relations, trainer
+
+folder, devices = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(1)
+encoded, outputs = [], []
+
+
+class Keep(Callback):
+    def on_test_batch_end(self, trainer, pl_module, result, batch, batch_idx, dataloader_idx=0):
+        for i, name in enumerate(result["sample_id"]):
+            outputs.append((name, result["probability"][i].double(), result["extra_probabilities"]["knn"][i]))
+
+
+def run_of(**options):
+    strategy = "ddp" if devices > 1 else "auto"
+    return trainer(folder, devices=devices, strategy=strategy, **options)
+
+
+for name in METHODS:
+    for normalise in ("global", "per_anchor") if name == "MoCo" else ("global",):
+        task = make_task(name, still=True, positives="gaze", normalise=normalise, neighbours=3, lr=0.1)
+        task.set_relations(relations())
+        if name == "MoCo" and normalise == "global":
+            task.target.register_forward_pre_hook(lambda module, images: encoded.append(images[0].clone()))
+        start = {key: value.clone() for key, value in task.state_dict().items()}
+        data = TwoViews(batch_size=8, ordered=True)
+        first = normalise == "global"
+        run = run_of(limit_train_batches=2, limit_val_batches=1.0 if first else 0, callbacks=[Keep()])
+        run.fit(task, datamodule=data)
+        values = {key: value for key, value in run.callback_metrics.items() if not key.endswith("_step")}
+        saved = {"start": start, "end": dict(task.state_dict()), "values": values}
+        if first:
+            outputs.clear()
+            run.test(task, datamodule=data, verbose=False)
+            saved["outputs"] = {key: torch.cat([p, k.double()]) for key, p, k in outputs}
+        torch.save(saved, f"{folder}/{name}_{normalise}_{devices}_{run.global_rank}.pt")
+torch.save(torch.stack(encoded), f"{folder}/encoded_{devices}_{run.global_rank}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("contrastive")
+    script = path / "step.py"
+    script.write_text(_SCRIPT)
+    for devices in (1, 2):
+        done = subprocess.run(
+            [sys.executable, str(script), str(path), str(devices)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    return path
+
+
+@pytest.mark.parametrize(("name", "normalise"), [("MoCo", "per_anchor"), *((name, "global") for name in METHODS)])
+def test_two_processes_do_what_one_does_with_their_films_together(folder, name, normalise):
+    alone, first, second = (
+        torch.load(folder / f"{name}_{normalise}_{which}.pt", weights_only=True) for which in ("1_0", "2_0", "2_1")
+    )
+    floats = [key for key, value in alone["end"].items() if value.is_floating_point() and "running" not in key]
+    step = max(float((alone["end"][key] - alone["start"][key]).abs().max()) for key in floats)
+    assert step > 1e-3
+    for key in floats:
+        assert torch.equal(first["end"][key], second["end"][key]), key
+        torch.testing.assert_close(first["end"][key], alone["end"][key], rtol=0, atol=1e-6, msg=key)
+    if name == "MoCo":
+        assert alone["end"]["queue.identities"][:, 1].tolist() == [10, 11, -1, -1, -1, -1, 6, 7, 8, 9]
+        for part in ("identities", "pointer", "count"):
+            assert torch.equal(first["end"][f"queue.{part}"], alone["end"][f"queue.{part}"])
+            assert torch.equal(second["end"][f"queue.{part}"], alone["end"][f"queue.{part}"])
+    for key in ("train/loss", "train/gaze_pairs", "train/alignment"):
+        assert float(first["values"][key]) == pytest.approx(float(alone["values"][key]), abs=1e-5), key
+    if normalise == "global":
+        assert float(alone["values"]["train/gaze_pairs"]) > 0
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_values_of_validation_and_test_depend_on_no_number_of_processes(folder, name):
+    alone, first, second = (
+        torch.load(folder / f"{name}_global_{which}.pt", weights_only=True) for which in ("1_0", "2_0", "2_1")
+    )
+    values = [key for key in alone["values"] if key.startswith("val/")]
+    assert len(values) == 5
+    for key in values:
+        assert float(first["values"][key]) == pytest.approx(float(alone["values"][key]), abs=1e-4), key
+    both = first["outputs"] | second["outputs"]
+    assert len(first["outputs"]) == 3
+    assert len(second["outputs"]) == 2
+    assert both.keys() == alone["outputs"].keys()
+    for key, expected in alone["outputs"].items():
+        torch.testing.assert_close(both[key], expected, rtol=0, atol=1e-3, msg=key)
+
+
+def test_each_process_makes_keys_of_a_random_part_of_all_films(folder):
+    alone, first, second = (
+        torch.load(folder / f"encoded_{which}.pt", weights_only=True) for which in ("1_0", "2_0", "2_1")
+    )
+    for whole, one, other in zip(alone, first, second, strict=True):
+        places = [next(j for j in range(8) if torch.equal(whole[j], film)) for film in [*one, *other]]
+        assert sorted(places) == list(range(8))
+        assert set(places[:4]) not in ({0, 1, 2, 3}, {4, 5, 6, 7})

@@ -1,0 +1,293 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from callbacks.gaze_relations import GazeRelations
+from gaze_lightning.commands.relations import relations
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.gaze.similarity import MapCC, Moments
+from gaze_lightning.relations import open_relations
+from tests.relation_fakes import Nearness, made_up_gaze
+
+
+class Learner(LightningModule):
+    """Takes relations and learns nothing."""
+
+    def __init__(self, needs=True):
+        super().__init__()
+        self.needs_relations = needs
+        self.relations = None
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def set_relations(self, relations):
+        assert self.relations is None
+        self.relations = relations
+
+    def training_step(self, batch, batch_idx):
+        return self.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Readings(LightningDataModule):
+    """Shows made-up gaze."""
+
+    class_names = ("a", "b")
+    data_note = "made-up readings"
+
+    def __init__(self, gaze=None, flips=False):
+        super().__init__()
+        self.gaze = made_up_gaze(24, empty=(5,)) if gaze is None else gaze
+        self.flips = flips
+        self.together = None
+
+    def training_gaze(self):
+        return self.gaze
+
+    def draw_related_together(self, relations, share):
+        self.together = (relations, share)
+
+    def show_two_views(self):
+        raise AssertionError
+
+    def reference_loader(self, part, n):
+        raise AssertionError
+
+    def train_dataloader(self):
+        return DataLoader(torch.zeros(2, 1))
+
+
+def fit(tmp_path, callback, *, task=None, data=None, **options):
+    task = task or Learner()
+    data = Readings() if data is None else data
+    trainer = Trainer(
+        default_root_dir=tmp_path / "run",
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    if data is False:
+        trainer.fit(task, DataLoader(torch.zeros(2, 1)))
+    else:
+        trainer.fit(task, datamodule=data)
+    return task, data
+
+
+def callback(tmp_path, **options):
+    return GazeRelations(**{"measure": Nearness(), "folder": str(tmp_path / "relations"), "jobs": 1} | options)
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """The picture has a test of its own; here only that it is written."""
+    asked = []
+
+    def draw(gaze, relations, **options):
+        from matplotlib.figure import Figure
+
+        asked.append((gaze, relations, options))
+        return Figure((1, 1))
+
+    monkeypatch.setattr("callbacks.gaze_relations.draw_relation_page", draw)
+    return asked
+
+
+def test_a_task_gets_the_relations_of_the_training_readings(tmp_path, capsys, no_page):
+    task, data = fit(tmp_path, callback(tmp_path, tau=0.5))
+    expected = open_relations(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False)
+    assert task.relations.ids == expected.ids
+    np.testing.assert_array_equal(task.relations.dense(), expected.dense())
+    assert len(expected.indices) > 0
+    assert data.together is None
+    out = capsys.readouterr().out
+    assert out.count("Related readings   Nearness(reach=200") == 1
+    assert "tau 0.5" in out
+    written = (tmp_path / "run" / "relations.json").read_text()
+    content = json.loads(written)
+    assert content["statistics"]["chosen"]["pairs"] == len(expected.indices) // 2
+    assert (content["measure"], content["tau"], content["digest"]) == ("Nearness", 0.5, expected.digest)
+    for name in data.gaze.sample_ids:
+        assert name not in written + out
+    assert (tmp_path / "run" / "relations.png").is_file()
+    assert no_page[0][2] == {"note": "made-up readings", "class_names": ["a", "b"]}
+
+
+def test_one_per_cent_by_map_is_the_default():
+    plain = GazeRelations()
+    assert isinstance(plain.measure, MapCC)
+    assert (plain.tau, plain.positive_rate, plain.file) == (None, 0.01, None)
+    assert GazeRelations(tau=0.7).positive_rate is None
+    given = GazeRelations(file="somewhere")
+    assert (given.measure, given.tau, given.positive_rate) == (None, None, None)
+
+
+def test_a_file_is_taken_as_it_is(tmp_path, no_page):
+    first, _ = fit(tmp_path, callback(tmp_path, positive_rate=0.2))
+    (file,) = tmp_path.rglob("positives.npz")
+    again, _ = fit(tmp_path, callback(tmp_path, measure=None, file=str(file), folder=str(tmp_path / "unused")))
+    np.testing.assert_array_equal(first.relations.indices, again.relations.indices)
+    assert not (tmp_path / "unused").exists()
+    with pytest.raises(ConfigurationError, match="are of other readings"):
+        fit(tmp_path, callback(tmp_path, measure=None, file=str(file)), data=Readings(made_up_gaze(20)))
+
+
+def test_related_readings_are_drawn_together_where_asked(tmp_path, no_page):
+    task, data = fit(tmp_path, callback(tmp_path, tau=0.5, related_share=0.25))
+    assert data.together[0] is task.relations
+    assert data.together[1] == 0.25
+
+
+def test_tasks_without_relations_are_left_alone(tmp_path):
+    task, _ = fit(tmp_path, callback(tmp_path), task=Learner(needs=False))
+    assert task.relations is None
+    assert not (tmp_path / "relations").exists()
+
+
+def test_nothing_is_done_in_a_test(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    task = Learner()
+    callback(tmp_path).setup(trainer, task, "test")
+    assert task.relations is None
+
+
+def test_data_that_cannot_be_related_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"does not show its gaze.*positives: none"):
+        fit(tmp_path, callback(tmp_path), data=False)
+    nobody = made_up_gaze(0)
+    with pytest.raises(ConfigurationError, match=r"None of the training readings has gaze.*positives: none"):
+        fit(tmp_path, callback(tmp_path), data=Readings(nobody))
+    with pytest.raises(ConfigurationError, match="gaze enough for Nearness"):
+        fit(tmp_path, callback(tmp_path), data=Readings(made_up_gaze(3, empty=(0, 1))))
+
+
+def test_films_are_mirrored_only_where_the_measure_does_not_mind(tmp_path, no_page):
+    with pytest.raises(ConfigurationError, match=r"mirrors films at random, but Nearness.*Moments"):
+        fit(tmp_path, callback(tmp_path), data=Readings(flips=True))
+    assert not (tmp_path / "relations").exists()
+    task, _ = fit(tmp_path, callback(tmp_path, measure=Nearness(mirror_invariant=True)), data=Readings(flips=True))
+    assert task.relations is not None
+    (file,) = tmp_path.rglob("positives.npz")
+    with pytest.raises(ConfigurationError, match="mirrors films"):  # a measure that only its file knows
+        fit(tmp_path, callback(tmp_path, measure=None, file=str(file)), data=Readings(flips=True))
+    moments = callback(tmp_path, measure=Moments(), positive_rate=0.1, folder=str(tmp_path / "moments"))
+    fit(tmp_path, moments, data=Readings(flips=True))
+    (file,) = (tmp_path / "moments").rglob("positives.npz")
+    task, _ = fit(tmp_path, callback(tmp_path, measure=None, file=str(file)), data=Readings(flips=True))
+    assert task.relations is not None
+
+
+def test_impossible_options_are_refused():
+    with pytest.raises(ConfigurationError, match="related_share=2"):
+        GazeRelations(related_share=2)
+    with pytest.raises(ConfigurationError, match="jobs=-1"):
+        GazeRelations(jobs=-1)
+
+
+_TWO = """
+import sys
+from pathlib import Path
+import callbacks.gaze_relations as module
+from matplotlib.figure import Figure
+from tests import test_gaze_relations as here
+from tests.relation_fakes import Nearness
+
+folder, fails_on = Path(sys.argv[1]), int(sys.argv[2])
+module.draw_relation_page = lambda *given, **options: Figure((1, 1))
+build = module.open_artefact
+def opened(*given):
+    import os
+    if int(os.environ.get("LOCAL_RANK", "0")) == fails_on:
+        raise OSError("no such disk")
+    return build(*given)
+module.open_artefact = opened
+try:
+    task, _ = here.fit(folder, here.callback(folder, tau=0.5), devices=2, strategy="ddp")
+    (folder / f"digest {task.global_rank}").write_text(f"{task.relations.digest} {len(task.relations.indices)}")
+except Exception as error:
+    import os
+    (folder / f"error {os.environ.get('LOCAL_RANK', '0')}").write_text(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("fails_on", [-1, 0, 1])
+def test_two_processes_have_the_same_relations_or_the_same_error(tmp_path, fails_on):
+    script = tmp_path / "two.py"
+    script.write_text(_TWO)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(fails_on)],
+        env={name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    if fails_on < 0:
+        first, second = ((tmp_path / f"digest {rank}").read_text() for rank in (0, 1))
+        assert first == second
+        assert done.stdout.count("Related readings") == 1
+        return
+    texts = [(tmp_path / f"error {rank}").read_text() for rank in (0, 1)]
+    assert texts[fails_on] == "OSError: no such disk"
+    assert texts[1 - fails_on] == "RuntimeError: on another process: OSError: no such disk"
+
+
+@pytest.fixture
+def source(tmp_path, phantom_arguments):
+    """Arguments that select the session's phantom and a folder of relations."""
+    return ["--data=PhantomDataModule", *phantom_arguments, f"--folder={tmp_path / 'relations'}"]
+
+
+def test_the_command_builds_what_training_finds(source, tmp_path, capsys):
+    relations([], [*source, "--measure", "MapCC", "--measure.side", "16", "--positive-rate", "0.05"])
+    out = capsys.readouterr().out
+    assert "Related readings   MapCC(side=16" in out
+    assert "rate 5 %" in out
+    (folder,) = (path.parent for path in tmp_path.rglob("meta.json"))
+    assert out.splitlines()[-1] == f"Relations: {folder}"
+    content = json.loads((folder / "meta.json").read_text())
+    assert content["positive_rate"] == 0.05
+    assert 0 < content["statistics"]["valid"] <= content["readings"]
+
+
+def test_sections_of_configurations_are_defaults(source, tmp_path, capsys):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("relations: {measure: {class_path: Moments}, positive_rate: 0.02, related_share: 0.5}")
+    second.write_text("relations: {positive_rate: 0.03}\nmodel: {class_path: Unused}")
+    relations([str(first), str(second)], source)
+    out = capsys.readouterr().out
+    assert "Moments(" in out
+    assert "rate 3 %" in out
+    relations([str(first), str(second)], [*source, "--tau", "0.9"])
+    assert "tau 0.9" in capsys.readouterr().out.split("all pairs")[0]
+    thresholds = {path.parent.name for path in tmp_path.rglob("meta.json")}
+    assert thresholds == {"rate-0.03", "tau-0.9"}
+
+
+def test_what_a_user_can_put_right_ends_with_status_2(source, capsys):
+    for wrong, message in (
+        (["--tau=0.5", "--positive_rate=0.1"], "either tau"),
+        (["--positive_rate=2"], "between 0 and 1"),
+        (["--jobs=-1"], "jobs=-1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            relations([], [*source, *wrong])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
