@@ -27,7 +27,8 @@ class GazeRelations(Callback):
 
     They are built before training where they are not there yet (`gaze_lightning.relations.open_artefact`), by the first
     process of each machine; what was built before a kill is kept. What the threshold means is printed once, and written
-    into the run folder as ``relations.json`` (without ids), beside ``relations.png`` with examples.
+    into the run folder as ``relations.json`` (without ids), beside ``relations.png`` with examples. Both describe the
+    gaze, also where the task shuffles its relations as a control (``used_as`` in ``relations.json``).
 
     Args:
         measure: of gaze similarity; null: `MapCC`, with ``file`` whichever that has.
@@ -37,7 +38,13 @@ class GazeRelations(Callback):
         folder: where relations are looked for and built. They hold ids: they stay on this machine.
         file: folder of relations that have been built; a run refuses those of other readings or gaze.
         related_share: how many of the training samples that have a related one left in the epoch are followed by one, 0
-            to 1. More pairs per batch, and batches that are not a random sample of the films any more.
+            to 1. More pairs per step, and batches that are not a random sample of the films any more. Related are those
+            that the task learns from: in a shuffled control, the shuffled ones. Under several processes neighbours go
+            to different processes of one step and count as well: positives are looked for among the films of all. MoCo
+            looks for them in its queue only, which holds earlier batches: pairs within a step give it nothing before
+            the next epoch, so this helps it little, and costs it pairs if the queue is shorter than an epoch. Batches
+            without gaze (``positives: none`` or ``label``) are drawn at random whatever it says, so those refuse it;
+            the arm without gaze that has the same batches is ``positives: gaze, drop_prob: 1``.
         jobs: threads that build; 0: one per core.
     """
 
@@ -74,9 +81,17 @@ class GazeRelations(Callback):
 
         Raises:
             ConfigurationError: the data have no gaze, may be mirrored where the measure does not allow it, or the
-                relations cannot be used.
+                relations cannot be used; or readings are to be drawn together and the task needs no relations.
         """
-        if stage != "fit" or not isinstance(pl_module, LearnsFromRelations) or not pl_module.needs_relations:
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, LearnsFromRelations) or not pl_module.needs_relations:
+            if self.related_share > 0:
+                raise ConfigurationError(
+                    f"relations.related_share={self.related_share:g} would be ignored: this task takes no pairs from "
+                    "gaze. Set relations.related_share=0; for an arm without gaze in the same batches, "
+                    "model.init_args.positives=gaze and model.init_args.drop_prob=1."
+                )
             return
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, OffersTrainingGaze):
@@ -90,10 +105,10 @@ class GazeRelations(Callback):
         if self.measure is None:  # the file tells it
             invariant = bool(getattr(getattr(similarity, artefact.measure, None), "mirror_invariant", False))
             _on_all(lambda: _refuse_flips(data, invariant, artefact.measure))
-        pl_module.set_relations(artefact.relations)
+        learnt = pl_module.set_relations(artefact.relations)
         if self.related_share > 0:
-            data.draw_related_together(artefact.relations, self.related_share)
-        _on_all(lambda: _show(trainer, gaze, artefact))
+            data.draw_related_together(learnt, self.related_share)
+        _on_all(lambda: _show(trainer, gaze, artefact, pl_module.relations_used_as))
 
     def open(self, gaze: TrainingGaze, progress: bool = True) -> Artefact:
         """Find or build the relations of these readings, see `gaze_lightning.relations.open_artefact`.
@@ -113,9 +128,14 @@ class GazeRelations(Callback):
         if not gaze.sample_ids:
             raise ConfigurationError(
                 "None of the training readings has gaze, so none are related: train without "
-                "(model.init_args.positives: none), or choose data with gaze (gaze_source)"
+                f"(model.init_args.positives: none), or {gaze_remedy(data)}"
             )
         return gaze
+
+
+def gaze_remedy(data: object) -> str:
+    """What a user can do about data without gaze, in the data module's own words (``gaze_remedy``)."""
+    return str(getattr(data, "gaze_remedy", "choose data with gaze"))
 
 
 def _on_all(work: Callable[[], _Found]) -> _Found:
@@ -158,14 +178,20 @@ def _name(data: object) -> str:
     return "training with loaders alone" if data is None else type(data).__name__
 
 
-def _show(trainer: Trainer, gaze: TrainingGaze, artefact: Artefact) -> None:
+def _show(trainer: Trainer, gaze: TrainingGaze, artefact: Artefact, used_as: str) -> None:
     """Print the statistics on the first process; it also writes ``relations.json`` and ``relations.png``."""
     if not trainer.is_global_zero:
         return
     print_statistics(artefact.statistics, artefact.description)
+    note = data_note(trainer)
+    if used_as != "gaze":
+        remark = f"Used {used_as}: these numbers are of the gaze, not of the pairs that train."
+        print(remark)  # noqa: T201
+        note = " · ".join(words for words in (note, remark) if words)
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     run = Path(trainer.default_root_dir)
+    names = list(getattr(getattr(trainer, "datamodule", None), "class_names", []))
     content = {
         "measure": artefact.measure,
         "parameters": artefact.parameters,
@@ -175,10 +201,11 @@ def _show(trainer: Trainer, gaze: TrainingGaze, artefact: Artefact) -> None:
         "gaze": artefact.gaze,
         "digest": artefact.relations.digest,
         "artefact": str(artefact.folder),
+        "used_as": used_as,
+        "class_names": names,
         "statistics": artefact.statistics.to_json(),
     }
     with replacing(run / "relations.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-    names = list(getattr(getattr(trainer, "datamodule", None), "class_names", []))
-    figure = draw_relation_page(gaze, artefact.relations, note=data_note(trainer), class_names=names)
+    figure = draw_relation_page(gaze, artefact.relations, note=note, class_names=names)
     save_png(figure, run / "relations.png")

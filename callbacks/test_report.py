@@ -78,6 +78,7 @@ class TestReport(Callback):
             label_type,  # type: ignore[arg-type]
             data=data_note(trainer),
             classifier=str(getattr(pl_module, "classifier_note", "")),
+            notes=getattr(pl_module, "result_notes", ()),
             n_boot=self.n_boot,
         )
         # the same values on all processes, so that averaging them changes nothing and no process waits for another

@@ -22,6 +22,7 @@ from data_modules.dataset import GazeDataset, Sample
 from data_modules.errors import DataError
 from data_modules.film_fits import FilmFits
 from data_modules.films.cache import FilmCache, open_cache
+from data_modules.films.cache_files import CacheFiles
 from data_modules.films.intensity import Intensity
 from data_modules.fingerprint import fingerprint_of
 from data_modules.gaze_sources import GazeSource, GazeWeight, gaze_of
@@ -293,6 +294,11 @@ class GazeDataModule(LightningDataModule):
         self._relations = (relations, share)
 
     @property
+    def gaze_remedy(self) -> str:
+        """What a user can do where no training reading has gaze."""
+        return "choose data with gaze (data/egd_cxr, data/reflacx, data/joint, data/cxr_p, data/phantom)"
+
+    @property
     def flips(self) -> bool:
         """Whether the augmentation may mirror films."""
         return self.augmentation is not None and self.augmentation.flip > 0
@@ -399,6 +405,13 @@ class GazeDataModule(LightningDataModule):
     def _fits_on(self, table: ReadingTable, canvas: tuple[int, int]) -> list[FilmFit | None] | None:
         return chest_fits(table, canvas, self.chest_margin) if self.align == "chest_box" else None
 
+    def films_are_cached(self) -> bool:
+        """Whether the cache of resized films is complete, so that `prepare_data` only opens it."""
+        films = self.table().frame.drop_duplicates("image_path")
+        sizes = films[["height", "width"]].to_numpy()
+        paths, fits = films["image_path"].tolist(), self.film_fits()
+        return CacheFiles.of(paths, sizes, self.image_size, self.cache_dir, self.intensity, fits).is_complete()
+
     def _open(self, table: ReadingTable, progress: bool) -> FilmCache:
         films = table.frame.drop_duplicates("image_path")
         return open_cache(
@@ -454,6 +467,7 @@ class GazeDataModule(LightningDataModule):
             partial(self._fits_on, table),
             one_per_film=self.reader_policy == "random_reader",
             whole=films[could_train] if self.label_fraction < 1 else None,
+            scan_paths=table.scan_paths and self.gaze_source != "mean",
         )
         self._training_mean = self._training.mean_map(padded=films[parts == "test"])
         self._has_split = split

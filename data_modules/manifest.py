@@ -181,6 +181,13 @@ class ManifestDataModule(GazeDataModule):
         self.chest_box_columns = chest_box_columns or []
         self.chest_margin = chest_margin
 
+    @property
+    def gaze_remedy(self) -> str:
+        """What a user can do where no training reading has gaze."""
+        if self.fixations_csv is None:
+            return "name the table of the fixations (data.init_args.fixations_csv)"
+        return "look at data.init_args.split: the fixations are of images outside the training part"
+
     def read_table(self) -> ReadingTable:
         """Read the CSV tables.
 

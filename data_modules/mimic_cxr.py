@@ -174,6 +174,14 @@ class MimicCXRDataModule(GazeDataModule):
         self.data_note = self.data_note.replace(FILMS_NAME["jpg"], FILMS_NAME[films_format])
         self.weight_of_readers: GazeWeight = gaze_weight
 
+    @property
+    def gaze_remedy(self) -> str:
+        """What a user can do where no training reading has gaze."""
+        if not self.gaze_sources:
+            return "name sources of gaze (data.init_args.gaze_sources=[egd_cxr] or [reflacx])"
+        sources = " and ".join(self.gaze_sources)
+        return f"look at data.init_args.split and views: no film of {sources} is in the training part"
+
     def source_checks(self) -> list["Finding"]:
         """Compare what the tables, and those of the gaze attached, say twice; see the modules of the sources."""
         from data_modules.sources.checksums import check_sums  # the doctor knows the data modules

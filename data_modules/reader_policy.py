@@ -50,7 +50,7 @@ def mean_readers(table: ReadingTable, weight: GazeWeight) -> ReadingTable:
 
     Returns:
         A table with one row per film, in the order of the films' first readings; what was left out before stays
-        counted.
+        counted. It has ``scan_paths`` only if no readings were joined and no durations replaced.
 
     Raises:
         DataError: if readings of one film differ in patient, file, size or part of the split, or in their class
@@ -100,6 +100,7 @@ def mean_readers(table: ReadingTable, weight: GazeWeight) -> ReadingTable:
         chest_boxes=boxes,
         notes=notes,
         sources=None if table.sources is None else table.sources[first],
+        scan_paths=table.scan_paths and not several.any() and weight != "count",
     )
 
 

@@ -59,6 +59,8 @@ class ReadingTable:
         chest_boxes: ``sample_id`` -> x0, y0, x1, y1 of the chest, film pixels, where the source has it.
         rows_read: name of a table of the source -> its number of data rows.
         sources: name of the source of each reading ``[n]`` where several are joined, else None.
+        scan_paths: whether each reading's fixations are one row in time with durations of their own; False where those
+            of several readers are joined: they give a map, no scan path.
     """
 
     frame: pd.DataFrame
@@ -73,6 +75,7 @@ class ReadingTable:
     chest_boxes: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     rows_read: Mapping[str, int] = field(default_factory=dict)
     sources: npt.NDArray[np.str_] | None = None
+    scan_paths: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a table in which two readings share an id: they would share gaze and outlines."""

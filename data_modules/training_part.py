@@ -39,6 +39,7 @@ class TrainingPart:
         one_per_film: whether an epoch shows one reading of each film.
         whole: film of each reading of the training part of which these are a share: an epoch has as many draws as it
             would have there; None: these are all.
+        scan_paths: whether the gaze of each is one scan path, see `TrainingGaze`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TrainingPart:
         fits_on: Callable[[tuple[int, int]], list[FilmFit | None] | None],
         one_per_film: bool,
         whole: npt.NDArray[np.int64] | None = None,
+        scan_paths: bool = True,
     ) -> None:
         self.dataset = dataset
         self._draws = None if whole is None else len(np.unique(whole) if one_per_film else whole)
@@ -58,6 +60,8 @@ class TrainingPart:
         self._grid = grid
         self._fits_on = fits_on
         self._groups = dataset.films if one_per_film else None
+        self._scan_paths = scan_paths
+        self._related: tuple[RelationMatrix, float, RelatedOrder] | None = None
 
     @cached_property
     def film_statistics(self) -> FilmStatistics | None:
@@ -100,7 +104,8 @@ class TrainingPart:
                 gaze.append(own)
         ids = tuple(data.sample_ids[row] for row in rows)
         labels = None if data.labels is None else data.labels[rows]
-        return TrainingGaze(ids, tuple(gaze), SQUARE, data.films[np.array(rows, dtype=np.int64)], labels)
+        films = data.films[np.array(rows, dtype=np.int64)]
+        return TrainingGaze(ids, tuple(gaze), SQUARE, films, labels, self._scan_paths)
 
     def sampler(
         self, sampling: Sampling, seed: int, world: int, rank: int, relations: tuple[RelationMatrix, float] | None
@@ -123,5 +128,8 @@ class TrainingPart:
         return TrainingSampler(self.dataset, seed, world, rank, weights, self._groups, self._draws, related)
 
     def related_order(self, relations: RelationMatrix, share: float) -> RelatedOrder:
-        """Put related readings beside each other, see `RelatedOrder.of`."""
-        return RelatedOrder.of(relations, self.dataset.sample_ids, self.dataset.films, share)
+        """Put related readings beside each other, see `RelatedOrder.of`; the last one is kept."""
+        if self._related is None or self._related[0] is not relations or self._related[1] != share:
+            order = RelatedOrder.of(relations, self.dataset.sample_ids, self.dataset.films, share)
+            self._related = (relations, share, order)
+        return self._related[2]

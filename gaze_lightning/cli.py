@@ -20,6 +20,7 @@ import data_modules
 import gaze_lightning.tasks as tasks
 from data_modules.errors import DataError
 from gaze_lightning.run_folder import is_first_process, new_run_folder
+from gaze_lightning.sync_batch_norm import SyncBatchNorm
 
 __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
 
@@ -64,6 +65,13 @@ def _leaves_parameters_unused(config: Namespace) -> bool:
     if any(stage.freeze or stage.train for stage in config.staged_training.stages or ()):
         return True
     return bool(getattr(locate(config.model.class_path), "has_unused_parameters", False))
+
+
+def _shares_batch_statistics(config: Namespace, cuda: bool) -> bool:
+    """Whether batch norm must see the batches of all processes: the originals do, and only CUDA devices can."""
+    if not (cuda and config.trainer.accelerator != "cpu" and "ddp" in str(config.trainer.strategy)):
+        return False
+    return bool(getattr(locate(config.model.class_path), "shares_batch_statistics", False))
 
 
 class SaveResolvedConfig(SaveConfigCallback):
@@ -213,6 +221,9 @@ class GazeCLI(LightningCLI):
         own = any(isinstance(callback, ProgressBar) for callback in config.callbacks or ())
         if config.enable_progress_bar is not False and not config.barebones and not own:
             self.trainer_defaults = {**self.trainer_defaults, "callbacks": [callbacks.StageProgressBar()]}
+        if _shares_batch_statistics(self.config[self.config.subcommand], torch.cuda.is_available()):
+            plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins]
+            kwargs["plugins"] = [*(plugin for plugin in plugins if plugin is not None), SyncBatchNorm()]
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:

@@ -184,6 +184,9 @@ class TrainingGaze(NamedTuple):
     """``[n]``: number of each reading's film, as ``Batch.film``."""
     labels: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
     """int64 ``[n]``, float32 ``[n, K]`` in {0, 1, NaN}, or None without labels."""
+    scan_paths: bool = True
+    """Whether each reading's gaze is one scan path: fixations in order of time, with durations of their own. False
+    where several readers are joined, or the points are cells of a mean map: they give a map only."""
 
 
 @runtime_checkable
@@ -198,7 +201,7 @@ class OffersTrainingGaze(Protocol):
         """From now on the order of training samples puts related readings beside each other.
 
         Args:
-            relations: of the training readings.
+            relations: of the training readings: those that the task learns from (`LearnsFromRelations`).
             share: how many of the samples that have a related one left in the epoch are followed by one, 0 to 1.
         """
         ...
@@ -211,8 +214,15 @@ class LearnsFromRelations(Protocol):
     needs_relations: bool
     """Whether it does in this configuration."""
 
-    def set_relations(self, relations: RelationMatrix) -> None:
-        """Learn from these; called once, before training."""
+    relations_used_as: str
+    """What it makes of them: ``gaze``, pairs as they are; ``shuffled``, the pairs of other readings (a control)."""
+
+    def set_relations(self, relations: RelationMatrix) -> RelationMatrix:
+        """Learn from these; called once, before training.
+
+        Returns:
+            Those that it really learns from, of the same readings: these, or what it has made of them.
+        """
         ...
 
 

@@ -27,12 +27,11 @@ def made_up_gaze(n=30, seed=0, empty=(), multi=False, films=None):
 
 
 def reordered(gaze, order):
-    return TrainingGaze(
-        tuple(gaze.sample_ids[i] for i in order),
-        tuple(gaze.gaze[i] for i in order),
-        gaze.frame,
-        gaze.films[list(order)],
-        gaze.labels[list(order)],
+    return gaze._replace(
+        sample_ids=tuple(gaze.sample_ids[i] for i in order),
+        gaze=tuple(gaze.gaze[i] for i in order),
+        films=gaze.films[list(order)],
+        labels=gaze.labels[list(order)],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.contrastive_data import METHODS
+from tests.contrastive_data import METHODS, collate, films, make_task
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -53,6 +53,13 @@ for name in METHODS:
             saved["outputs"] = {key: torch.cat([p, k.double()]) for key, p, k in outputs}
         torch.save(saved, f"{folder}/{name}_{normalise}_{devices}_{run.global_rank}.pt")
 torch.save(torch.stack(encoded), f"{folder}/encoded_{devices}_{run.global_rank}.pt")
+if devices > 1:  # keys with batch statistics, in training mode
+    task, kept = make_task("MoCo", key_groups=2), []
+    remember = task.remember
+    task.remember = lambda contrast: kept.append(contrast.keys.clone()) or remember(contrast)
+    run = run_of(limit_train_batches=1)
+    run.fit(task, datamodule=TwoViews(batch_size=8, ordered=True))
+    torch.save(kept[0], f"{folder}/keys_{run.global_rank}.pt")
 """
 
 
@@ -115,9 +122,26 @@ def test_values_of_validation_and_test_depend_on_no_number_of_processes(folder, 
 
 def test_each_process_makes_keys_of_a_random_part_of_all_films(folder):
     alone, first, second = (
-        torch.load(folder / f"encoded_{which}.pt", weights_only=True) for which in ("1_0", "2_0", "2_1")
+        torch.load(folder / f"encoded_{which}.pt", weights_only=True).flatten(0, 1) for which in ("1_0", "2_0", "2_1")
     )
-    for whole, one, other in zip(alone, first, second, strict=True):
-        places = [next(j for j in range(8) if torch.equal(whole[j], film)) for film in [*one, *other]]
-        assert sorted(places) == list(range(8))
-        assert set(places[:4]) not in ({0, 1, 2, 3}, {4, 5, 6, 7})
+    whole = collate(films("train", 16))["second_view"]
+    for step in (0, 1):  # of eight films
+        own = whole[8 * step : 8 * step + 8]
+        parts = [alone[8 * step : 8 * step + 8], *(part[4 * step : 4 * step + 4] for part in (first, second))]
+        places = [[next(j for j in range(8) if torch.equal(own[j], film)) for film in part] for part in parts]
+        assert sorted(places[0]) == list(range(8))
+        assert places[0] == places[1] + places[2] != list(range(8))
+        assert set(places[1]) not in ({0, 1, 2, 3}, {4, 5, 6, 7})
+
+
+def test_keys_of_all_processes_are_those_of_groups_of_the_shuffled_films_of_all(folder):
+    target = make_task("MoCo").target
+    assert target.training
+    images = collate(films("train", 8))["second_view"]  # those of the first process, then those of the second
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(8, 6)
+    for group in order.split(2):  # two groups of two films in each process
+        expected[group] = torch.nn.functional.normalize(target(images[group]).projection, dim=1)
+    for rank in (0, 1):
+        keys = torch.load(folder / f"keys_{rank}.pt", weights_only=True)
+        torch.testing.assert_close(keys, expected, rtol=0, atol=1e-5)

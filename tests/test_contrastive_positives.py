@@ -166,6 +166,8 @@ def test_empty_slots_have_no_label():
 def test_label_bits_are_as_documented_and_left_out_where_they_are_not_used():
     ids, film = ["a", "b", "c"], torch.tensor([4, 5, 6])
     assert Positives("label").identities(ids, film, torch.tensor([0, 61, -1]))[:, 2].tolist() == [1, 2**61, 0]
+    beyond = Positives("label").identities(["a"], film[:1].to("meta"), torch.tensor([62], device="meta"))
+    assert beyond.device.type == "meta"  # nothing asked the device for a value
     multi = torch.tensor([[1.0, NAN, 1.0], [0, 0, NAN], [NAN, NAN, NAN]])
     assert Positives("label").identities(ids, film, multi)[:, 2].tolist() == [0b101, 0b1000, 0]
     assert Positives("none").identities(ids, film, multi).tolist() == [[4, -1, 0], [5, -1, 0], [6, -1, 0]]
@@ -273,6 +275,42 @@ def test_relations_move_with_the_module_and_stay_out_of_the_checkpoint():
     assert {b.device.type for b in positives.to("meta").buffers()} == {"meta"}
     positives.set_relations(relations)
     assert {b.device.type for b in positives.buffers()} == {"meta"}
+
+
+def test_the_relations_that_are_learnt_from_are_returned():
+    _, relations = matrix()
+    assert Positives("gaze").set_relations(relations) is relations
+    assert Positives("none").set_relations(relations) is relations
+    shuffled = Positives("shuffled", seed=5)
+    learnt = shuffled.set_relations(relations)
+    assert learnt.ids != relations.ids
+    assert sorted(learnt.ids) == sorted(relations.ids)
+    # what is returned is what pairs come from
+    identities = shuffled.identities(relations.ids, torch.arange(len(relations)), None)
+    order = [learnt.ids.index(name) for name in relations.ids]
+    expected = torch.from_numpy(learnt.dense()[np.ix_(order, order)]) & ~torch.eye(len(relations), dtype=torch.bool)
+    assert torch.equal(shuffled.pairs(identities, identities).related, expected)
+    assert expected.any()
+
+
+def test_the_shuffled_control_has_nearly_as_many_pairs_as_gaze_where_films_have_several_readings():
+    n, readings = 1000, 5
+    film = torch.arange(n) // readings
+    generator = np.random.default_rng(0)
+    place = generator.normal(size=(n // readings, 2)).repeat(readings, axis=0) + 0.3 * generator.normal(size=(n, 2))
+    similarity = np.exp(-np.linalg.norm(place[:, None] - place[None], axis=2)).astype(np.float32)
+    similarity = np.where(film[:, None] == film[None], 0, similarity)  # same films are positives anyway
+    ids = tuple(f"reading{i}" for i in range(n))
+    relations = RelationMatrix.of(ids, np.ones(n, dtype=bool), similarity, float(np.quantile(similarity, 0.95)))
+    pairs = {}
+    for mode in ("gaze", "shuffled"):
+        positives = with_relations(relations, mode)
+        identities = positives.identities(ids, film, None)
+        same, related = positives.pairs(identities, identities)
+        assert not (same & related).any()
+        pairs[mode] = int(related.sum())
+    assert pairs["gaze"] == len(relations.indices)
+    assert 0.99 * pairs["gaze"] <= pairs["shuffled"] < pairs["gaze"]  # what fell on two readings of one film is gone
 
 
 def test_other_relations_replace_the_first():

@@ -1,15 +1,22 @@
 import copy
 import math
+import shutil
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.evaluation.linear_probe import STRENGTHS
+from gaze_lightning.models import MomentumCopy
 from gaze_lightning.protocols import HasLossTerms, LearnsFromRelations, OffersTwoViews
+from gaze_lightning.tasks import BYOL, ContrastiveTask, MoCo, SimCLR, SimSiam, contrastive, representation
+from gaze_lightning.tasks.moco import shuffled_order
 from tests.contrastive_data import METHODS, TwoViews, collate, films, make_task, relations, trainer
 
 warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -49,6 +56,7 @@ def test_tasks_fulfil_the_protocols():
         assert isinstance(task, HasLossTerms)
         assert isinstance(task, LearnsFromRelations)
         assert task.needs_relations
+        assert task.relations_used_as == "gaze"
         assert not make_task(name).needs_relations
         assert not make_task(name, positives="label").needs_relations
         assert any(key.startswith("model.backbone.net.") for key in task.state_dict())
@@ -145,8 +153,53 @@ def test_moco_equals_its_formula_with_a_queue_that_is_partly_filled(own_slots):
     assert task.queue.identities[[7, 8, 9, 0, 1, 2, 3, 4], 0].tolist() == batch["film"].tolist()
 
 
-@every_method
-def test_without_pairs_it_is_the_plain_method_bit_for_bit(tmp_path, name):
+@pytest.mark.parametrize("groups", [2, 3, 4])
+def test_keys_are_encoded_in_groups_of_a_random_order_with_batch_statistics_of_their_own(groups):
+    task, batch = make_task("MoCo", key_groups=groups), batch_of()
+    assert task.target.training
+    whole, copies = copy.deepcopy(task.target), copy.deepcopy(task.target)
+    keys = task.contrast(batch).keys
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0)).tolist()
+    assert order != list(range(8))
+    sizes = {2: [4, 4], 3: [3, 3, 2], 4: [2, 2, 2, 2]}[groups]
+    expected, start = torch.zeros(8, 6), 0
+    for size in sizes:
+        films_of_group = order[start : start + size]
+        expected[films_of_group] = normalize(copies(batch["second_view"][films_of_group]).projection, dim=1)
+        start += size
+    torch.testing.assert_close(keys, expected, rtol=0, atol=1e-6)
+    together = normalize(whole(batch["second_view"]).projection, dim=1)
+    assert float((keys - together).abs().max()) > 0.01
+    assert torch.equal(shuffled_order(8, 0, torch.device("cpu")), torch.tensor(order))
+
+
+def test_without_batch_norm_groups_of_keys_change_no_loss():
+    losses = []
+    for groups in (1, 4):
+        task = make_task("MoCo", key_groups=groups)
+        for module in list(task.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, torch.nn.BatchNorm2d):
+                    setattr(module, name, torch.nn.Identity())
+        assert not any("BatchNorm" in type(module).__name__ for module in task.modules())
+        task.remember(task.contrast(batch_of()))
+        losses.append(float(task.contrast(batch_of(6)).loss.detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for groups, films_in_batch in ((4, 3), (4, 1)):  # no group of one film, of which there are no batch statistics
+        sizes = []
+        task = make_task("MoCo", key_groups=groups).eval()
+        task.target.register_forward_pre_hook(lambda module, images, kept=sizes: kept.append(len(images[0])))
+        task.contrast(batch_of(films_in_batch))
+        assert sizes == [films_in_batch]
+
+
+def test_batch_statistics_are_shared_by_the_methods_whose_originals_do():
+    shares = {method: method.shares_batch_statistics for method in (BYOL, SimSiam, SimCLR, MoCo, ContrastiveTask)}
+    assert shares == {BYOL: True, SimSiam: True, SimCLR: True, MoCo: False, ContrastiveTask: False}
+
+
+@pytest.mark.parametrize(("name", "own"), [*((name, {}) for name in METHODS), ("MoCo", {"own_slots": "negative"})])
+def test_without_pairs_it_is_the_plain_method_bit_for_bit(tmp_path, name, own):
     runs = {
         "none": ({}, None),
         "dropped": ({"positives": "gaze", "drop_prob": 1.0}, relations()),
@@ -154,7 +207,7 @@ def test_without_pairs_it_is_the_plain_method_bit_for_bit(tmp_path, name):
     }
     states = {}
     for kind, (options, given) in runs.items():
-        task = make_task(name, **options)
+        task = make_task(name, **own, **options)
         start = copy.deepcopy(task.state_dict())
         fit(task, tmp_path, given=given, limit_train_batches=2)
         states[kind] = task.state_dict()
@@ -162,9 +215,9 @@ def test_without_pairs_it_is_the_plain_method_bit_for_bit(tmp_path, name):
     rows = ["queue.identities"]  # they name the rows of the relations
     assert equal(states["none"], states["dropped"], rows)
     assert equal(states["none"], states["tau"], rows)
-    task = make_task(name, positives="gaze")
+    task = make_task(name, positives="gaze", **own)
     fit(task, tmp_path, given=relations(), data=TwoViews(batch_size=8, ordered=True), limit_train_batches=2)
-    plain = make_task(name)
+    plain = make_task(name, **own)
     fit(plain, tmp_path, data=TwoViews(batch_size=8, ordered=True), limit_train_batches=2)
     assert not equal(task.model.state_dict(), plain.model.state_dict())
 
@@ -242,6 +295,10 @@ def test_a_resumed_training_equals_one_that_was_not_interrupted(tmp_path, name):
     other.set_relations(relations(threshold=0.6))
     with pytest.raises(ConfigurationError, match=r"relations with the digest made up 0\.5, these have made up 0\.6"):
         trainer(tmp_path, 4).fit(other, datamodule=TwoViews(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True)
+    control = make_task(name, **(options | {"positives": "shuffled", "shuffle_seed": 2}))
+    assert control.set_relations(relations()).digest == relations().shuffled(2).digest
+    with pytest.raises(ConfigurationError, match=r"digest made up 0\.5, these have made up 0\.5-shuffled2"):
+        trainer(tmp_path, 4).fit(control, datamodule=TwoViews(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True)
 
 
 def test_what_is_missing_is_said_before_the_training(tmp_path):
@@ -249,10 +306,13 @@ def test_what_is_missing_is_said_before_the_training(tmp_path):
         fit(make_task("SimCLR", positives="gaze"), tmp_path)
     with pytest.raises(ConfigurationError, match="two views of each film"):
         trainer(tmp_path).fit(make_task("SimCLR"), [batch_of()])
-    with pytest.raises(ConfigurationError, match="label needs labels"):
-        make_task("SimCLR", class_names=[], positives="label")
-    with pytest.raises(ValueError, match="neighbours is 0"):
-        make_task("SimCLR", neighbours=0)
+    for classes in (0, 63):
+        with pytest.raises(ConfigurationError, match=f"1 to 62 classes and needs labels, .* have {classes} classes"):
+            make_task("SimCLR", class_names=[f"c{k}" for k in range(classes)], positives="label")
+    make_task("SimCLR", class_names=[f"c{k}" for k in range(62)], positives="label")
+    for option in ("neighbours", "reference_films", "probe_films"):
+        with pytest.raises(ValueError, match=rf"{option} (is )?0\b.*all must be positive"):
+            make_task("SimCLR", **{option: 0})
     with pytest.raises(ConfigurationError, match="own_slots"):
         make_task("MoCo", own_slots="maybe")
 
@@ -264,11 +324,72 @@ def test_the_copy_starts_from_pretrained_weights_too(tmp_path, name):
     torch.save(donor.net.state_dict(), tmp_path / "weights.pt")
     task = make_task(name, pretrained=str(tmp_path / "weights.pt"))
     assert not equal(donor.state_dict(), task.model.backbone.state_dict())
-    task.trainer = trainer(tmp_path)
-    task.trainer.datamodule = TwoViews()
-    task.setup("fit")
+    start_fit(task, tmp_path)
     assert equal(donor.state_dict(), task.model.backbone.state_dict())
     assert equal(task.model.state_dict(), task.target.module.state_dict())
+
+
+def start_fit(task, path):
+    """What Lightning calls before the first step of a training that does not resume."""
+    task.trainer = trainer(path)
+    task.trainer.datamodule = TwoViews()
+    task.setup("fit")
+    task.on_fit_start()
+
+
+def pretraining(folder, name="MoCo", **options):
+    """The folder of a finished run, whose momentum copy differs from its online network."""
+    first = make_task(name, **options)
+    for parameter in first.model.parameters():
+        torch.nn.init.normal_(parameter)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    stored = {"state_dict": first.state_dict(), "hyper_parameters": dict(first.hparams)}
+    torch.save(stored, folder / "checkpoints" / "best.ckpt")
+    return first
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints/best.ckpt"])
+@every_method
+def test_a_pretraining_starts_from_the_online_network_of_another_run(tmp_path, name, inside):
+    first = pretraining(tmp_path / "run")
+    task = make_task(name, pretrained=str(tmp_path / "run" / inside))
+    start_fit(task, tmp_path)
+    assert equal(task.model.backbone.state_dict(), first.model.backbone.state_dict())
+    assert not equal(task.model.backbone.state_dict(), first.target.module.backbone.state_dict())
+    for following in (one for one in task.children() if isinstance(one, MomentumCopy)):
+        assert equal(following.module.state_dict(), task.model.state_dict())
+
+
+def test_a_run_of_which_not_everything_fits_starts_nothing(tmp_path):
+    pretraining(tmp_path / "run", in_chans=3)
+    with pytest.raises(ConfigurationError, match=r"does not fit test_resnet.*1 mismatched"):
+        start_fit(make_task("SimCLR", pretrained=str(tmp_path / "run")), tmp_path)
+    with pytest.raises(ConfigurationError, match="nowhere does not exist: give the folder"):
+        start_fit(make_task("SimCLR", pretrained=str(tmp_path / "nowhere")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["MoCo", "SimCLR"])
+def test_a_resumed_training_reads_no_weights_and_does_not_need_their_folder(tmp_path, monkeypatch, name):
+    pretraining(tmp_path / "run")
+    given = {"pretrained": str(tmp_path / "run"), "lr": 0.0}
+    run = fit(make_task(name, **given), tmp_path, limit_train_batches=1)
+    run.save_checkpoint(tmp_path / "kept.ckpt")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        fit(make_task(name, **given), tmp_path)
+    resumed = make_task(name, **given)
+    again = trainer(tmp_path, 2, limit_train_batches=1)
+    again.fit(resumed, datamodule=TwoViews(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True)
+    assert again.current_epoch == 2
+    parameters = dict(resumed.named_parameters())
+    assert all(torch.equal(p, parameters[key]) for key, p in run.lightning_module.named_parameters())
+    # timm's weights need the network: they are not asked for either
+    third = make_task(name, pretrained=True)
+    monkeypatch.setattr(contrastive.Backbone, "load_pretrained", lambda self, pretrained: pytest.fail("read"))
+    trainer(tmp_path, 3, limit_train_batches=1).fit(
+        third, datamodule=TwoViews(), ckpt_path=tmp_path / "kept.ckpt", weights_only=True
+    )
 
 
 def test_lars_adapts_matrices_with_and_without_decay_and_leaves_vectors(tmp_path):
@@ -320,14 +441,15 @@ def test_validation_test_and_prediction(tmp_path, name, label_type):
         )
     assert float(logged["val/knn_accuracy"]) == pytest.approx(right / 7, abs=1e-6)
 
-    outputs = []
+    outputs, probes = [], []
 
     class Keep(Callback):
         def on_test_batch_end(self, trainer, pl_module, result, batch, batch_idx, dataloader_idx=0):
             outputs.append(result)
+            probes.append(pl_module._probe)
 
     trainer(tmp_path, callbacks=[Keep()]).test(task, datamodule=data, verbose=False)
-    assert data.asked[2:] == [("train", None), ("validate", None)]
+    assert data.asked[2:] == [("train", 20000), ("validate", None)]
     assert [one for result in outputs for one in result["sample_id"]] == whole["test"]["sample_id"]
     probability = torch.cat([result["probability"] for result in outputs])
     knn = torch.cat([result["extra_probabilities"]["knn"] for result in outputs])
@@ -336,15 +458,43 @@ def test_validation_test_and_prediction(tmp_path, name, label_type):
         torch.testing.assert_close(probability.sum(1), torch.ones(5, dtype=torch.float64))
         x = of["train"].double().numpy()
         mean, scale = x.mean(0), x.std(0) + (x.std(0) < 1e-12)
-        ways = []
-        for strength in (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0):
-            sk = LogisticRegression(C=1 / strength, tol=1e-6, max_iter=5000)
+        auroc, truth = {}, whole["validate"]["label"].numpy()
+        for strength in STRENGTHS:
+            sk = LogisticRegression(C=1 / (strength * 16), tol=1e-8, max_iter=5000)
             sk.fit((x - mean) / scale, whole["train"]["label"].numpy())
-            ways.append(torch.from_numpy(sk.predict_proba((of["test"].double().numpy() - mean) / scale)))
-        assert min(float((way - probability).abs().max()) for way in ways) < 1e-2
+            said = sk.predict_proba((of["validate"].double().numpy() - mean) / scale)
+            auroc[strength] = np.mean([roc_auc_score(truth == k, said[:, k]) for k in range(3)])
+            if strength == probes[0].strength:
+                expected = torch.from_numpy(sk.predict_proba((of["test"].double().numpy() - mean) / scale))
+        torch.testing.assert_close(probability, expected, rtol=0, atol=1e-3)
+        assert probes[0].strength == max(auroc, key=lambda strength: (round(auroc[strength], 9), strength))
+        assert probes[0].validation_auroc == pytest.approx(auroc[probes[0].strength])
     (first, *_) = trainer(tmp_path).predict(task, datamodule=data)
     assert first["probability"].shape == (2, 0)
     torch.testing.assert_close(first["features"], of["test"][:2])
+
+
+@pytest.mark.parametrize(("most", "used"), [(None, 16), (9, 9), (100, 16)])
+def test_a_test_learns_from_so_many_films_at_most_and_says_so(tmp_path, monkeypatch, most, used):
+    fitted, said = [], []
+    fit_probe = representation._fit_probe
+
+    def kept(train, *others):
+        fitted.append(train)
+        return fit_probe(train, *others)
+
+    monkeypatch.setattr(representation, "_fit_probe", kept)
+    monkeypatch.setattr(representation, "rank_zero_info", said.append)
+    data, task = TwoViews(), make_task("SimCLR", probe_films=most)
+    trainer(tmp_path).test(task, datamodule=data, verbose=False)
+    assert data.asked == [("train", most), ("validate", None)]
+    (bank,) = fitted
+    assert bank.features.shape[0] == bank.label.shape[0] == used
+    assert len(said) == 1
+    assert f"on {bank.features.shape[1]} features of {used} films" in said[0]
+    assert "0.0001, 0.001, 0.01, 0.1, 1" in said[0]
+    assert len(task.result_notes) == (most == 9)
+    assert most != 9 or "from 9 training films" in task.result_notes[0]
 
 
 def test_data_without_labels_have_health_and_features_only(tmp_path):
@@ -378,6 +528,29 @@ def test_a_collapse_is_said_once(tmp_path):
         warnings.simplefilter("always")
         fit(task, tmp_path, 3)
     assert sum("the projections have collapsed" in str(one.message) for one in caught) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@every_method
+def test_a_step_with_autocast_is_finite(name, dtype):
+    task = make_task(name, positives="gaze")
+    task.set_relations(relations())
+    with torch.autocast("cpu", dtype):
+        for _ in range(2):  # the second one with a queue
+            contrast = task.contrast(batch_of())
+            task.remember(contrast)
+    assert contrast.loss.dtype == torch.float32
+    assert contrast.related.any()
+    contrast.loss.backward()
+    gradients = [p.grad for p in task.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+    plain = make_task(name, positives="gaze")
+    plain.set_relations(relations())
+    for _ in range(2):
+        expected = plain.contrast(batch_of())
+        plain.remember(expected)
+    assert float(contrast.loss.detach()) == pytest.approx(float(expected.loss.detach()), abs=0.2)
 
 
 def test_it_trains_in_bfloat16(tmp_path):

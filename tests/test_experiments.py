@@ -96,7 +96,7 @@ _PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
 
 _OF_OTHERS = ("Classifier", "GGCAM", "MultiTaskUNet", "Cooperative")
 _ALIKE = [name for name in available() if task_of(name) not in _OF_OTHERS]  # one kind of data is enough
-_OWN_RATES = {"moco": 4e-3, "byol": 2e-5, "simsiam": 0.05, "simclr": 0.075, "finetune": 1e-3, "linear_probe": 1e-3}
+_OWN_RATES = {"moco": 2e-3, "byol": 2e-5, "simsiam": 0.05, "simclr": 0.075, "finetune": 1e-3, "linear_probe": 1e-3}
 
 
 @pytest.mark.parametrize(

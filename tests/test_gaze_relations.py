@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader
 
 from callbacks.gaze_relations import GazeRelations
 from gaze_lightning.commands.relations import relations
 from gaze_lightning.errors import ConfigurationError
-from gaze_lightning.gaze.similarity import MapCC, Moments
+from gaze_lightning.gaze.similarity import MapCC, Moments, MultiMatch
+from gaze_lightning.layers import available, resolve
 from gaze_lightning.relations import open_relations
 from tests.relation_fakes import Nearness, made_up_gaze
 
@@ -24,18 +27,31 @@ class Learner(LightningModule):
     def __init__(self, needs=True):
         super().__init__()
         self.needs_relations = needs
+        self.relations_used_as = "gaze"
         self.relations = None
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def set_relations(self, relations):
         assert self.relations is None
         self.relations = relations
+        return relations
 
     def training_step(self, batch, batch_idx):
         return self.weight.sum()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Control(Learner):
+    """Learns from the relations of other readings."""
+
+    def __init__(self):
+        super().__init__()
+        self.relations_used_as = "shuffled"
+
+    def set_relations(self, relations):
+        return super().set_relations(relations.shuffled(3))
 
 
 class Readings(LightningDataModule):
@@ -120,6 +136,8 @@ def test_a_task_gets_the_relations_of_the_training_readings(tmp_path, capsys, no
     content = json.loads(written)
     assert content["statistics"]["chosen"]["pairs"] == len(expected.indices) // 2
     assert (content["measure"], content["tau"], content["digest"]) == ("Nearness", 0.5, expected.digest)
+    assert (content["used_as"], content["class_names"]) == ("gaze", ["a", "b"])
+    assert len(content["statistics"]["chosen"]["classes"]) == len(content["statistics"]["classes"]) == 2
     for name in data.gaze.sample_ids:
         assert name not in written + out
     assert (tmp_path / "run" / "relations.png").is_file()
@@ -149,6 +167,45 @@ def test_related_readings_are_drawn_together_where_asked(tmp_path, no_page):
     task, data = fit(tmp_path, callback(tmp_path, tau=0.5, related_share=0.25))
     assert data.together[0] is task.relations
     assert data.together[1] == 0.25
+
+
+def test_a_control_draws_together_what_it_learns_from_and_the_files_describe_the_gaze(tmp_path, no_page):
+    task, data = fit(tmp_path, callback(tmp_path, tau=0.5, related_share=0.25), task=Control())
+    expected = open_relations(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False)
+    assert data.together[0] is task.relations
+    assert task.relations.ids == expected.shuffled(3).ids != expected.ids
+    assert no_page[0][1].ids == expected.ids
+    content = json.loads((tmp_path / "run" / "relations.json").read_text())
+    assert (content["used_as"], content["digest"]) == ("shuffled", expected.digest)
+
+
+def test_a_control_says_that_the_numbers_are_of_the_gaze(tmp_path, no_page, capsys):
+    words = "Used shuffled: these numbers are of the gaze, not of the pairs that train."
+    fit(tmp_path, callback(tmp_path, tau=0.5), task=Control())
+    assert capsys.readouterr().out.count(words) == 1
+    assert no_page[0][2]["note"] == f"made-up readings · {words}"
+    fit(tmp_path, callback(tmp_path, tau=0.5))
+    assert "Used" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", [Learner(needs=False), BoringModel()])
+def test_readings_are_not_drawn_together_for_a_task_without_relations(tmp_path, task):
+    with pytest.raises(ConfigurationError, match=r"relations\.related_share=0.5 would be ignored.*drop_prob=1"):
+        fit(tmp_path, callback(tmp_path, related_share=0.5), task=task)
+
+
+def test_data_without_gaze_say_themselves_what_to_do(tmp_path):
+    data = Readings(made_up_gaze(0))
+    data.gaze_remedy = "name the gaze"
+    with pytest.raises(ConfigurationError, match=r"positives: none\), or name the gaze$"):
+        fit(tmp_path, callback(tmp_path), data=data)
+
+
+def test_joined_readers_are_refused_for_scan_paths(tmp_path):
+    joined = Readings(made_up_gaze(24)._replace(scan_paths=False))
+    with pytest.raises(ConfigurationError, match="MultiMatch compares scan paths"):
+        fit(tmp_path, callback(tmp_path, measure=MultiMatch()), data=joined)
+    assert not (tmp_path / "relations").exists()
 
 
 def test_tasks_without_relations_are_left_alone(tmp_path):
@@ -281,11 +338,89 @@ def test_sections_of_configurations_are_defaults(source, tmp_path, capsys):
     assert thresholds == {"rate-0.03", "tau-0.9"}
 
 
+def test_an_experiment_and_the_command_find_the_same_relations(source, tmp_path, monkeypatch, capsys):
+    gaze, opened = [], GazeRelations.open
+    with monkeypatch.context() as patch:
+        patch.setattr(GazeRelations, "open", lambda self, given: gaze.append(given) or opened(self, given))
+        relations([str(file) for file in resolve(["mcgip_moco_resnet18"]).files], source)
+    captured = capsys.readouterr()
+    assert "rate 1 %" in captured.out.split("all pairs")[0]
+    assert "No experiment is named" not in captured.err
+    (folder,) = (path.parent for path in tmp_path.rglob("meta.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr(MapCC, "prepare", lambda *_: pytest.fail("compared again"))
+        trained = GazeRelations(folder=str(tmp_path / "relations")).open(gaze[0], progress=False)
+    assert trained.folder == folder
+
+
+@pytest.mark.parametrize("experiment", [name for name in available() if name.startswith("mcgip_")])
+@pytest.mark.parametrize("data", ["phantom", "egd_cxr", "mimic_cxr"])
+def test_measure_and_threshold_of_the_experiments_are_the_defaults(experiment, data):
+    """A threshold on the command line would meet the other kind from a file: both together are refused."""
+    for file in resolve([experiment, f"data/{data}"]).files:
+        content = yaml.safe_load(file.read_text()) or {}
+        assert not {"measure", "tau", "positive_rate"} & set(content.get("relations") or {}), file
+
+
+def test_two_thresholds_name_the_option_that_takes_one_back(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"--relations\.positive_rate=null"):
+        fit(tmp_path, callback(tmp_path, tau=0.7, positive_rate=0.01))
+
+
+def test_without_an_experiment_the_command_says_so(source, capsys):
+    relations([], [*source, "--positive_rate=0.1"])
+    assert "No experiment is named" in capsys.readouterr().err
+
+
+def test_the_command_says_that_films_come_first_where_they_do(source, tmp_path, capsys):
+    arguments = [*source, "--positive_rate=0.1", f"--data.init_args.cache_dir={tmp_path / 'cache'}"]
+    relations([], arguments)
+    assert "The films are resized first" in capsys.readouterr().err
+    relations([], arguments)
+    assert "resized" not in capsys.readouterr().err
+
+
+def test_the_help_describes_the_command_and_not_its_function(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        relations([], ["--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert "another threshold takes seconds" in " ".join(out.split())
+    for word in ("Args:", "Raises:", "SystemExit", "configuration files;"):
+        assert word not in out
+
+
+@pytest.mark.parametrize("wrong", [["--measure=Wrong"], ["--measure", "Wrong"]])
+def test_a_measure_that_does_not_exist_is_named_with_those_that_do(source, wrong, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        relations([], [*source, *wrong])
+    assert stopped.value.code == 2
+    message = "no measure is called Wrong: choose DHash, MapCC, Moments, MultiMatch"
+    assert capsys.readouterr().err.strip() == message
+
+
+def test_the_command_refuses_joined_readers_and_films_without_gaze(source, monkeypatch, capsys):
+    found = made_up_gaze(12)._replace(scan_paths=False)
+    monkeypatch.setattr("data_modules.PhantomDataModule.training_gaze", lambda self: found)
+    with pytest.raises(SystemExit) as stopped:
+        relations([], [*source, "--measure=MultiMatch"])
+    assert stopped.value.code == 2
+    assert "MultiMatch compares scan paths" in capsys.readouterr().err
+    found = made_up_gaze(0)
+    with pytest.raises(SystemExit) as stopped:
+        relations([], source)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "nothing to compare; choose data with gaze (data/egd_cxr" in error
+    assert "gaze_source" not in error
+
+
 def test_what_a_user_can_put_right_ends_with_status_2(source, capsys):
     for wrong, message in (
         (["--tau=0.5", "--positive_rate=0.1"], "either tau"),
         (["--positive_rate=2"], "between 0 and 1"),
         (["--jobs=-1"], "jobs=-1"),
+        (["--relations.tau=0.7"], "--relations.tau is an option of training; here it is --tau"),
     ):
         with pytest.raises(SystemExit) as stopped:
             relations([], [*source, *wrong])

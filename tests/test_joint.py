@@ -391,6 +391,7 @@ def test_readers_of_reflacx_become_one_map_beside_the_reader_of_eyegaze(phantom_
     separate, mean = (module(phantom_root, cache, readers=policy) for policy in ("separate", "mean_map"))
     one, other = separate.read_table(), mean.read_table()
     assert mean.gaze_weight == "density"
+    assert (one.scan_paths, other.scan_paths) == (True, False)
     assert other.frame["image_id"].value_counts().max() == 2  # EyeGaze's and REFLACX's
     assert one.frame["image_id"].value_counts().max() > 2
     joined = one.frame[one.sources == "REFLACX"].groupby("image_id").size()

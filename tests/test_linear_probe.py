@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from gaze_lightning.evaluation import linear_probe
 from gaze_lightning.evaluation.linear_probe import FIXED_STRENGTH, LinearProbe
 
-STRENGTHS = (0.5, 5.0, 500.0)
+STRENGTHS = (0.005, 0.05, 5.0)
 
 
 def single(n=120, c=6, k=3, seed=0):
@@ -31,8 +31,9 @@ def multi(n=150, c=5, seed=0):
     return features, label
 
 
-def pipeline(strength):
-    return make_pipeline(StandardScaler(), LogisticRegression(C=1 / strength, tol=1e-8, max_iter=10_000))
+def pipeline(strength, n):
+    """Scikit-learn adds up the losses of ``n`` films."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1 / (strength * n), tol=1e-8, max_iter=10_000))
 
 
 @pytest.mark.parametrize("k", [2, 3])
@@ -42,21 +43,22 @@ def test_single_label_is_scikit_learns_pipeline(k, strength, monkeypatch):
     features, label = single(k=k)
     other, _ = single(k=k, seed=1)
     probe = LinearProbe.fit(features, label, "single", k)
-    expected = pipeline(strength).fit(features, label).predict_proba(other)
+    expected = pipeline(strength, 120).fit(features, label).predict_proba(other)
     np.testing.assert_allclose(probe.probabilities(other), expected, atol=1e-4)
     assert (probe.strength, probe.converged) == (strength, True)
     assert math.isnan(probe.validation_auroc)
 
 
 def test_multi_label_is_one_pipeline_per_class_on_its_known_labels_with_the_scale_of_all_films(monkeypatch):
-    monkeypatch.setattr(linear_probe, "FIXED_STRENGTH", 2.0)
+    monkeypatch.setattr(linear_probe, "FIXED_STRENGTH", 0.02)
     features, label = multi()
     other, _ = multi(seed=1)
     said = LinearProbe.fit(features, label, "multi", 3).probabilities(other)
     scale = StandardScaler().fit(features)
     for k in range(3):
         known = ~np.isnan(label[:, k])
-        model = LogisticRegression(C=0.5, tol=1e-8).fit(scale.transform(features[known]), label[known, k])
+        model = LogisticRegression(C=1 / (0.02 * known.sum()), tol=1e-8)
+        model.fit(scale.transform(features[known]), label[known, k])
         np.testing.assert_allclose(said[:, k], model.predict_proba(scale.transform(other))[:, 1], atol=1e-4)
 
 
@@ -64,11 +66,9 @@ def test_the_strength_with_the_highest_macro_auroc_of_the_validation_part_is_cho
     features, label = single(40, 30)
     held_out, truth = single(60, 30, seed=1)
     held_out, truth = np.r_[held_out, held_out[:1]], np.r_[truth, -1]  # one film of unknown class
-    strengths = (1e-1, 1.0, 1e1, 1e2, 1e3, 1e4)
-    auroc = {
-        s: roc_auc_score(truth[:60], pipeline(s).fit(features, label).predict_proba(held_out[:60]), multi_class="ovr")
-        for s in strengths
-    }
+    strengths = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
+    said = {s: pipeline(s, 40).fit(features, label).predict_proba(held_out[:60]) for s in strengths}
+    auroc = {s: roc_auc_score(truth[:60], said[s], multi_class="ovr") for s in strengths}
     probe = LinearProbe.fit(features, label, "single", 3, (held_out, truth), strengths)
     assert max(auroc.values()) > min(auroc.values()) + 0.01
     assert probe.strength == max(auroc, key=auroc.get)
@@ -77,17 +77,52 @@ def test_the_strength_with_the_highest_macro_auroc_of_the_validation_part_is_cho
     np.testing.assert_array_equal(again.weight, probe.weight)
 
 
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_a_strength_means_the_same_for_many_films_as_for_few(kind):
+    features, label = single() if kind == "single" else multi()
+    validation = tuple(values[:60] for values in (single(seed=1) if kind == "single" else multi(seed=1)))
+    few = LinearProbe.fit(features, label, kind, 3, validation)
+    many = LinearProbe.fit(np.tile(features, (7, 1)), np.concatenate([label] * 7), kind, 3, validation)
+    assert many.strength == few.strength
+    np.testing.assert_allclose(many.probabilities(features), few.probabilities(features), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_weaker_probes_start_from_stronger_ones_and_end_where_they_would_alone(kind, monkeypatch):
+    made = single if kind == "single" else multi
+    features, label = made(200, 30)
+    steps = []
+    fit = LogisticRegression.fit
+
+    def counted(self, *given):
+        steps.append(int(fit(self, *given).n_iter_.max()))
+        return self
+
+    monkeypatch.setattr(LogisticRegression, "fit", counted)
+    monkeypatch.setattr(linear_probe, "_macro_auroc", lambda probability, target: len(steps))  # the last is chosen
+    validation = made(60, 30, seed=1)
+    alone = LinearProbe.fit(features, label, kind, 3, validation, (1e-3,))
+    cold = sum(steps)
+    steps.clear()
+    after = LinearProbe.fit(features, label, kind, 3, validation, (2e-3, 1e-3))
+    warm = sum(steps[len(steps) // 2 :])
+    assert alone.strength == after.strength == 1e-3
+    assert warm < cold
+    np.testing.assert_allclose(after.probabilities(features), alone.probabilities(features), atol=1e-4)
+
+
 def test_the_strength_of_multi_labels_is_one_for_all_and_counts_known_entries():
     features, label = multi(40)
     held_out, truth = multi(80, seed=1)
     truth[:, 2] = np.where(np.isnan(truth[:, 2]), np.nan, 1)  # undefined: left out of the mean
     scores = {}
-    for strength in (0.1, 10.0, 1000.0):
+    for strength in (0.003, 0.3, 30.0):
         parts = []
         for k in range(2):
             rows, known = ~np.isnan(label[:, k]), ~np.isnan(truth[:, k])
             scale = StandardScaler().fit(features)
-            model = LogisticRegression(C=1 / strength, tol=1e-8).fit(scale.transform(features[rows]), label[rows, k])
+            model = LogisticRegression(C=1 / (strength * rows.sum()), tol=1e-8)
+            model.fit(scale.transform(features[rows]), label[rows, k])
             said = model.decision_function(scale.transform(held_out[known]))
             parts.append(roc_auc_score(truth[known, k], said))
         scores[strength] = np.mean(parts)
@@ -100,7 +135,7 @@ def test_of_equal_aurocs_the_strongest_and_without_any_the_fixed_strength():
     label = np.arange(40) % 2
     features = np.stack([label * 2.0 - 1, np.zeros(40)], axis=1)
     probe = LinearProbe.fit(features, label, "single", 2, (features, label), STRENGTHS)
-    assert (probe.strength, probe.validation_auroc) == (500.0, 1.0)
+    assert (probe.strength, probe.validation_auroc) == (5.0, 1.0)
     one_class = LinearProbe.fit(features, label, "single", 2, (features[::2], label[::2]), STRENGTHS)
     assert one_class.strength == FIXED_STRENGTH
     assert math.isnan(one_class.validation_auroc)
@@ -120,7 +155,7 @@ def test_classes_that_cannot_be_learned_are_counted():
     label[label == 1] = 2
     label[:4] = -1
     said = LinearProbe.fit(features, label, "single", 4).probabilities(features)
-    expected = pipeline(FIXED_STRENGTH).fit(features[4:], label[4:]).predict_proba(features)
+    expected = pipeline(FIXED_STRENGTH, 116).fit(features[4:], label[4:]).predict_proba(features)
     np.testing.assert_allclose(said[:, [1, 3]], 1 / (116 + 4))
     np.testing.assert_allclose(said[:, [0, 2]], expected * (1 - 2 / 120), atol=1e-4)
     alone = LinearProbe.fit(features, np.zeros(120, dtype=int), "single", 3).probabilities(features[:2])
@@ -143,9 +178,9 @@ def test_a_fit_that_does_not_converge_says_so_and_other_warnings_pass(monkeypatc
     features, label = single()
     monkeypatch.setattr(linear_probe, "_MAX_ITER", 2)
     with pytest.warns(
-        UserWarning, match=r"L2 strength 500, 0\.5 did not converge in 2 iterations.*Leave small"
+        UserWarning, match=r"L2 strength 5, 0\.005 did not converge in 2 iterations.*Leave small"
     ) as told:
-        probe = LinearProbe.fit(features, label, "single", 3, (features, label), (0.5, 500.0))
+        probe = LinearProbe.fit(features, label, "single", 3, (features, label), (0.005, 5.0))
     assert not probe.converged
     assert not any(issubclass(one.category, ConvergenceWarning) for one in told)
     monkeypatch.setattr(linear_probe, "_MAX_ITER", 1000)

@@ -231,6 +231,10 @@ def test_gaze_of_other_sources_goes_to_their_films_and_the_rest_is_counted(tmp_p
     assert "gaze of egd_cxr: 2 reading(s) of 2 film(s)" in table.notes
     assert "gaze of reflacx: 2 reading(s) of 1 film(s)" in table.notes
     assert "1 film(s) have several readings: their gaze is the mean of the readers' maps" in table.notes
+    assert not table.scan_paths
+    alone = {"egd_cxr": sources["egd_cxr"]}
+    assert read_mimic_cxr(films, gaze=alone).scan_paths
+    assert not read_mimic_cxr(films, gaze=alone, gaze_weight="count").scan_paths
     counted = read_mimic_cxr(films, gaze=sources, gaze_weight="count")
     assert counted.fixations[FRONTAL.dicom_id].duration.tolist() == [1.0]
     assert table.rows_read["master_sheet.csv"] == 2

@@ -292,6 +292,17 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
         MultiMatch(**arguments)
 
 
+def test_raw_samples_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    long, longer, short = (random_reading(rng, n) for n in (500, 501, 40))
+    none = Fixations.empty()
+    for gaze in ([longer, longer, short], [longer, none, none], [longer] * 3):
+        with pytest.raises(ConfigurationError, match=r"median reading has 501 points.*point_source=fixations"):
+            MultiMatch().prepare(gaze, FRAME)
+    for gaze in ([long] * 3, [longer, short, short], [none, none]):
+        assert MultiMatch().prepare(gaze, FRAME).valid.tolist() == [len(path) > 0 for path in gaze]
+
+
 def test_frames_and_slices_are_checked() -> None:
     with pytest.raises(ValueError, match="positive height and width"):
         MultiMatch().prepare([], (0, 10))

@@ -3,8 +3,12 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from gaze_lightning.metrics import nearest_neighbour_probabilities
+from gaze_lightning.metrics import NearestNeighbours
 from gaze_lightning.metrics.functional import nearest_neighbours
+
+
+def nearest_neighbour_probabilities(query, *bank, **options):
+    return NearestNeighbours(*bank, **options).probabilities(query)
 
 
 def made_up(n=17, m=40, c=6, k=3):
@@ -86,14 +90,16 @@ def test_half_precision_and_autocast_change_nothing_but_the_input():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"query": torch.ones(2, 5)}, r"\[n, C\] and \[m, C\]"),
+        ({"query": torch.ones(2, 5)}, r"\[n, C\] and \[m, C\], got \(2, 5\) and \[m, 6\]"),
+        ({"bank": torch.ones(40)}, r"must be \[m, C\]"),
+        ({"bank_label": torch.zeros(40, 3).long(), "label_type": "multi"}, "float"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"temperature": 0.0}, "temperature 0"),
         ({"bank_label": torch.full((40,), -1)}, "none of the 40 embeddings"),
         ({"bank_label": torch.full((40,), 3)}, "a label is 3, but there are 3"),
-        ({"bank_label": torch.zeros(39).long()}, r"integers \[40\]"),
+        ({"bank_label": torch.zeros(39).long()}, r"40 embeddings of the bank have labels \(39,\)"),
         ({"bank_label": torch.zeros(40)}, "float32"),
-        ({"bank_label": torch.zeros(40, 2), "label_type": "multi"}, r"\[40, 3\]"),
+        ({"bank_label": torch.zeros(40, 2), "label_type": "multi"}, r"float \[n, 3\]"),
         ({"bank": torch.ones(0, 6), "bank_label": torch.zeros(0).long()}, "none of the 0"),
     ],
 )
@@ -102,3 +108,14 @@ def test_what_does_not_fit_is_named(change, words):
     given = {"query": query, "bank": bank, "bank_label": label, "neighbours": 5, "temperature": 0.07, "num_classes": 3}
     with pytest.raises(ValueError, match=words):
         nearest_neighbour_probabilities(**{**given, "label_type": "single", **change})
+
+
+def test_the_bank_is_prepared_once_for_all_queries(monkeypatch):
+    query, bank, label = made_up()
+    lengths = []
+    unit = nearest_neighbours._unit
+    monkeypatch.setattr(nearest_neighbours, "_unit", lambda values: lengths.append(len(values)) or unit(values))
+    vote = NearestNeighbours(bank, label, 5, 0.07, 3, "single")
+    said = torch.cat([vote.probabilities(query[:4]), vote.probabilities(query[4:])])
+    assert lengths == [40, 4, 13]
+    torch.testing.assert_close(said, nearest_neighbour_probabilities(query, bank, label, 5, 0.07, 3, "single"))

@@ -8,8 +8,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
+from torch import nn
 
+from gaze_lightning.cli import _shares_batch_statistics
+from gaze_lightning.layers import ROOT
 from gaze_lightning.main import main
+from gaze_lightning.models import Backbone
+from gaze_lightning.sync_batch_norm import SyncBatchNorm
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,37 @@ def test_features_of_a_folder_of_films_are_written(pretraining, phantom_root, tm
     features = np.load(tmp_path / "out" / "features.npy")
     assert features.shape == (3, 512)
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("experiment", "trainer", "cuda", "shared"),
+    [
+        ("mcgip_simclr_resnet50", "ddp", True, True),
+        ("mcgip_byol_resnet50", "ddp", True, True),
+        ("mcgip_simsiam_resnet50", "ddp", True, True),
+        ("mcgip_moco_resnet50", "ddp", True, False),  # shuffles its keys over the processes instead
+        ("mcgip_simclr_resnet50", "ddp", False, False),  # torch has it for CUDA only
+        ("mcgip_simclr_resnet50", "gpu", True, False),
+        ("baseline_resnet50", "ddp", True, False),
+    ],
+)
+def test_batch_statistics_are_shared_where_the_original_does(experiment, trainer, cuda, shared):
+    content = [yaml.safe_load((ROOT / f"{name}.yaml").read_text()) for name in (experiment, f"trainer/{trainer}")]
+    strategy = content[1]["trainer"].get("strategy", "auto")
+    config = Namespace(
+        trainer=Namespace(strategy=strategy, accelerator=content[1]["trainer"]["accelerator"]),
+        model=Namespace(class_path=f"gaze_lightning.tasks.{content[0]['model']['class_path']}"),
+    )
+    assert _shares_batch_statistics(config, cuda) == shared
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "densenet121", "tf_efficientnetv2_s"])
+def test_synchronised_batch_norm_computes_the_same_function(backbone):
+    torch.manual_seed(0)
+    network = Backbone(backbone).eval()
+    films = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        before = network(films)
+        network = SyncBatchNorm().apply(network)
+        assert any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+        torch.testing.assert_close(network(films), before)

@@ -11,6 +11,7 @@ import torch
 from data_modules.alignment import chest_fits
 from data_modules.gaze_sources import reaches
 from data_modules.geometry import FilmFit
+from data_modules.manifest import ManifestDataModule
 from data_modules.mimic_cxr import MimicCXRDataModule
 from data_modules.training_films import draw_balanced
 from gaze_lightning.gaze.similarity import RelationMatrix
@@ -162,10 +163,27 @@ def test_training_gaze_is_what_the_samples_are_given_on_a_square_frame(module, s
         for key in ("x", "y", "duration", "sigma_x", "sigma_y", "start"):
             np.testing.assert_array_equal(getattr(own, key), getattr(given, key))
     assert set(found.sample_ids) == {name for name in place if len(dataset.gaze[place[name]])}
+    assert found.scan_paths == (source != "mean")
     other = module(gaze_source=source, image_size=(24, 30)).training_gaze()
     assert other.sample_ids == found.sample_ids
     for one, two in zip(found.gaze, other.gaze, strict=True):
         np.testing.assert_array_equal(one.x, two.x)
+
+
+class OnePerFilm(MadeUpDataModule):
+    reader_policy = "mean_map"
+
+
+def test_joined_readers_are_no_scan_paths(module):
+    assert module().training_gaze().scan_paths
+    assert not module(kind=OnePerFilm).training_gaze().scan_paths
+
+    def single(table):
+        first = ~table.frame["image_id"].duplicated().to_numpy()
+        return replace(table, frame=table.frame[first].reset_index(drop=True), labels=table.labels[first])
+
+    assert module(kind=OnePerFilm, change=single).training_gaze().scan_paths
+    assert not module(kind=OnePerFilm, change=single, gaze_weight="count").training_gaze().scan_paths
 
 
 def test_points_and_readings_that_do_not_reach_the_frame_are_left_out(module):
@@ -245,3 +263,12 @@ def _drop_gaze(built: MimicCXRDataModule) -> None:
     table = built.table()
     kept = {name: own for n, (name, own) in enumerate(table.fixations.items()) if n % 2}
     built._table = replace(table, fixations=kept)
+
+
+def test_data_without_gaze_say_what_to_do(module, tmp_path: Path) -> None:
+    assert "data/egd_cxr" in module().gaze_remedy
+    assert "data.init_args.gaze_sources=[egd_cxr]" in MimicCXRDataModule().gaze_remedy
+    assert "no film of reflacx is in the training part" in MimicCXRDataModule(gaze_sources=["reflacx"]).gaze_remedy
+    own = {"root": str(tmp_path), "images_csv": "images.csv"}
+    assert "data.init_args.fixations_csv" in ManifestDataModule(**own).gaze_remedy
+    assert "data.init_args.split" in ManifestDataModule(**own, fixations_csv="gaze.csv").gaze_remedy

@@ -1,6 +1,7 @@
 """Related readings beside each other: the same draws in another order."""
 
 import time
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 
@@ -164,6 +165,69 @@ def test_pairs_in_batches_are_counted():
     assert related_pairs_per_batch(order, related, 6) == pytest.approx(np.mean(slow))
 
 
+def listed(related, order, generator):
+    """`RelatedOrder.__call__` with all entries and chances in lists: an order for a seed must stay what it was."""
+    rows = related.rows[order]
+    linked = np.flatnonzero(rows >= 0)
+    if related.share == 0 or not len(linked):
+        return order
+    left = np.bincount(rows[linked], minlength=len(related.indptr) - 1).tolist()
+    moved = [0] * len(left)
+    entries, starts = related.indices.tolist(), related.indptr[:-1].tolist()
+    ends = related.indptr[1:].tolist()
+    chances = iter(generator.random(2 * len(linked) + len(entries)).tolist())
+    chains = []
+    for place, row in zip(linked.tolist(), rows[linked].tolist(), strict=True):
+        if moved[row]:
+            moved[row] -= 1
+            continue
+        current, chain = row, []
+        while current >= 0:
+            left[current] -= 1
+            chain.append(current)
+            follower = -1
+            if next(chances) < related.share:
+                while follower < 0 and ends[current] > starts[current]:
+                    at = starts[current] + int(next(chances) * (ends[current] - starts[current]))
+                    if left[entries[at]]:
+                        follower = entries[at]
+                        moved[follower] += 1
+                    else:
+                        ends[current] -= 1
+                        entries[at] = entries[ends[current]]
+            current = follower
+        chains.append((place, chain))
+    reading = dict(zip(rows[linked].tolist(), order[linked].tolist(), strict=True))
+    units = [(place, [reading[row] for row in chain]) for place, chain in chains]
+    units += [(place, [int(order[place])]) for place in np.flatnonzero(rows < 0).tolist()]
+    return np.array([index for _, unit in sorted(units) for index in unit])
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.7])
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_the_order_of_a_seed_is_the_one_it_always_was(monkeypatch, share, rate):
+    related = ordered(90, share, rate, seed=5, others=20)
+    before = related.indices.copy()
+    order = np.random.default_rng(0).integers(0, 110, 300)
+    expected = listed(related, order, np.random.default_rng(7))
+    np.testing.assert_array_equal(related(order, np.random.default_rng(7)), expected)
+    monkeypatch.setattr("data_modules.related_order._CHANCES", 3)
+    np.testing.assert_array_equal(related(order, np.random.default_rng(7)), expected)
+    np.testing.assert_array_equal(related.indices, before)
+
+
+def test_an_epoch_takes_few_bytes_per_pair():
+    related = ordered(1500, 0.5, 0.7)
+    order = np.arange(1500)
+    tracemalloc.start()
+    related(order, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert related.indices.dtype == np.int32
+    assert peak < 4 * len(related.indices) + 6_000_000  # 4 bytes per pair, and what does not grow with pairs
+    assert 4 * len(related.indices) > 6_000_000
+
+
 def test_a_large_epoch_takes_well_under_a_second():
     n, gaze = 377_000, 3_700
     relations = matrix([f"s{i}" for i in range(gaze)], random_relations(gaze, 0.01))
@@ -224,3 +288,22 @@ def test_relations_of_readings_that_do_not_train_are_refused_at_once(module):
     tested = built.readings.loc[built.readings["split"] == "test", "sample_id"].tolist()[:3]
     with pytest.raises(DataError, match="3 of the 3 readings"):
         built.draw_related_together(matrix(tested, ~np.eye(3, dtype=bool)), 0.5)
+
+
+def test_the_order_of_the_same_relations_is_made_once(module, monkeypatch):
+    built = module(batch_size=8)
+    relations, made = relations_of(built), []
+    original = RelatedOrder.of
+
+    def of(*given):
+        made.append(given)
+        return original(*given)
+
+    monkeypatch.setattr("data_modules.training_part.RelatedOrder.of", of)
+    built.draw_related_together(relations, 0.5)
+    for _ in range(2):
+        built.train_dataloader()
+    assert len(made) == 1
+    built.draw_related_together(relations, 0.6)
+    assert built.train_dataloader().sampler.related.share == 0.6
+    assert len(made) == 2

@@ -26,6 +26,16 @@ def random_matrix(n=20, threshold=0.6, seed=0):
     return RelationMatrix.of(ids_of(n), generator.random(n) < 0.8, values + values.T, threshold)
 
 
+@given(similarities(), st.floats(0, 1, width=32), st.integers(1, 5))
+def test_pairs_of_one_film_are_left_out_where_films_are_given(drawn, threshold, most):
+    values, valid = drawn
+    films = np.random.default_rng(most).integers(0, most, len(valid))
+    everything = RelationMatrix.of(ids_of(len(valid)), valid, values, threshold).dense()
+    found = RelationMatrix.of(ids_of(len(valid)), valid, values, threshold, films=films)
+    off = ~np.eye(len(valid), dtype=bool)
+    np.testing.assert_array_equal(found.dense() & off, everything & off & (films[:, None] != films))
+
+
 @given(similarities(), st.floats(-0.5, 1.5, width=32))
 def test_the_pairs_are_those_of_a_double_loop(drawn, threshold):
     values, valid = drawn

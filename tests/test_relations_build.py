@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -204,6 +205,22 @@ def test_the_threshold_is_the_lowest_that_relates_no_more_than_the_share(drawn, 
         assert (pairs >= tau).sum() > np.floor(allowed)
 
 
+@given(symmetric(), st.floats(0.001, 0.999), st.integers(1, 6))
+def test_pairs_of_one_film_have_no_say_in_the_threshold(drawn, rate, most):
+    values, valid = drawn
+    films = np.random.default_rng(most).integers(0, most, len(valid))
+    kept = np.triu(valid[:, None] & valid & (films[:, None] != films), 1)
+    wanted = np.sort(values[kept])
+    if not len(wanted):
+        with pytest.raises(ValueError, match="0 pairs"):
+            threshold_of(values, valid, rate, films)
+        return
+    np.testing.assert_array_equal(order_statistics(values, valid, range(len(wanted)), films), wanted)
+    assert (wanted > np.float32(threshold_of(values, valid, rate, films))).sum() <= rate * len(wanted) + 1e-6
+    with pytest.raises(ValueError, match="there is no place"):
+        order_statistics(values, valid, [len(wanted)], films)
+
+
 def test_blocks_of_rows_do_not_change_the_threshold(monkeypatch):
     values = np.triu(np.random.default_rng(1).random((40, 40), dtype=np.float32), 1)
     values += values.T
@@ -312,12 +329,84 @@ def test_statistics_equal_those_of_a_double_loop(monkeypatch, rows):
     for asked_for, one in kept.items():
         assert literal(values, matrix.valid, one.threshold, gaze.films, labels)[0], asked_for
         assert one.pairs == sum(literal(values, matrix.valid, one.threshold, gaze.films, labels)[0]) // 2
-    sorted_pairs = np.sort(off_diagonal(values, matrix.valid))
+    upper = np.triu(matrix.valid[:, None] & matrix.valid & (gaze.films[:, None] != gaze.films), 1)
+    sorted_pairs = np.sort(values[upper])
+    assert len(sorted_pairs) == pairs
     assert found.quantiles["0.5"] == sorted_pairs[round(0.5 * (len(sorted_pairs) - 1))]
     alone = RelationStatistics.of(matrix, asked, None, gaze.films, labels)
     assert alone.chosen == chosen
     assert (alone.candidates, alone.quantiles) == ((), {})
     assert RelationStatistics.from_json(found.to_json()) == found
+
+
+def literal_purity(values, valid, threshold, films, shows):
+    """Per class and on average; ``shows(i, k)`` is True, False or None, ``threshold`` None: all pairs."""
+    n, found = len(valid), []
+    for k in range(3):
+        agreeing = told = 0
+        for i in range(n):
+            for j in range(n):
+                if i == j or not (valid[i] and valid[j]) or films[i] == films[j] or shows(i, k) is not True:
+                    continue
+                if (threshold is None or values[i, j] > np.float32(threshold)) and shows(j, k) is not None:
+                    agreeing += shows(j, k)
+                    told += 1
+        found.append(agreeing / told if told else None)
+    known = [share for share in found if share is not None]
+    return found, np.mean(known) if known else None
+
+
+@pytest.mark.parametrize("rows", [4, 256])
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_purity_by_class_equals_that_of_a_double_loop(monkeypatch, kind, rows):
+    monkeypatch.setattr("gaze_lightning.relations.statistics._ROWS", rows)
+    gaze = made_up_gaze(24, empty=(2, 9), films=[0, 0, 1, 1, *range(2, 22)], seed=4)
+    one = Nearness().prepare(gaze.gaze, gaze.frame)
+    values = one.block(slice(0, 24), slice(0, 24))
+    generator = np.random.default_rng(0)
+    if kind == "single":
+        labels = np.where(generator.random(24) < 0.2, 2, gaze.labels)
+        labels[[1, 7]] = -1
+
+        def shows(i, k):
+            return None if labels[i] < 0 else bool(labels[i] == k)
+
+    else:
+        labels = generator.choice(np.array([0, 1, np.nan], dtype=np.float32), (24, 3), p=(0.6, 0.3, 0.1))
+
+        def shows(i, k):
+            return None if np.isnan(labels[i, k]) else bool(labels[i, k] == 1)
+
+    matrix = RelationMatrix.of(gaze.sample_ids, one.valid, values, 0.5)
+    found = RelationStatistics.of(matrix, Threshold(tau=0.5), values, gaze.films, labels)
+    shares, mean = literal_purity(values, one.valid, None, gaze.films, shows)
+    assert found.classes == pytest.approx(tuple(shares))
+    assert found.by_class == pytest.approx(mean)
+    for statistics in (found.chosen, *found.candidates):
+        shares, mean = literal_purity(values, one.valid, statistics.threshold, gaze.films, shows)
+        assert len(statistics.classes) == 3
+        for share, expected in zip(statistics.classes, shares, strict=True):
+            assert share == (None if expected is None else pytest.approx(expected))
+        assert statistics.by_class == (None if mean is None else pytest.approx(mean))
+    assert len({statistics.classes for statistics in found.candidates}) > 3
+    assert RelationStatistics.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_purity_by_class_sees_through_pairs_of_the_commoner_class():
+    # eight films of class 0, all paired with each other; two of class 1, each paired with one of class 0
+    labels = np.array([0] * 8 + [1] * 2)
+    values = np.zeros((10, 10), dtype=np.float32)
+    values[:8, :8] = 1
+    values[0, 8] = values[8, 0] = values[1, 9] = values[9, 1] = 1
+    ids = tuple(f"reading-{i}" for i in range(10))
+    matrix = RelationMatrix.of(ids, np.ones(10, dtype=bool), values, 0.5)
+    found = RelationStatistics.of(matrix, Threshold(tau=0.5), None, np.arange(10), labels)
+    assert found.chosen.same_class == pytest.approx(28 / 30)
+    assert found.base_rate == pytest.approx(29 / 45)
+    assert found.chosen.classes == pytest.approx((56 / 58, 0))
+    assert found.classes == pytest.approx((7 / 9, 1 / 9))
+    assert found.chosen.same_class > found.base_rate + 0.2
+    assert found.chosen.by_class == pytest.approx(28 / 58)
 
 
 def test_without_labels_nothing_is_said_about_classes():
@@ -328,3 +417,4 @@ def test_without_labels_nothing_is_said_about_classes():
     found = RelationStatistics.of(matrix, Threshold(tau=0.5), values, gaze.films, None)
     assert found.base_rate is None
     assert found.chosen.same_class is None
+    assert (found.by_class, found.classes, found.chosen.by_class, found.chosen.classes) == (None, (), None, ())

@@ -516,9 +516,18 @@ def test_classifiers_come_back_from_the_file_and_older_files_name_none(tmp_path)
     assert Results.load(path).classifier == "linear probe"
     assert results.values()["knn/accuracy"] == results.metrics["knn/accuracy"].value
     content = json.loads(path.read_text())
-    del content["classifier"]
+    del content["classifier"], content["notes"]
     path.write_text(json.dumps(content))
     assert Results.load(path) == replace(Results.load(path), classifier="")
+
+
+def test_notes_stand_below_the_table_and_in_the_file(tmp_path):
+    note = "Linear probe: learnt from films drawn evenly, so accuracy refers to other base rates."
+    results = compute_results(outputs(), NAMES, "single", n_boot=20, notes=[note])
+    assert note in " ".join(table(results).split())
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json").notes == (note,)
+    assert compute_results(outputs(), NAMES, "single", n_boot=20).notes == ()
 
 
 def test_probabilities_of_further_classifiers_go_through_rows_to_the_table_of_predictions(tmp_path):

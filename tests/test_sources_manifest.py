@@ -74,6 +74,9 @@ def test_readers_can_be_merged(root: Path) -> None:
     np.testing.assert_array_equal(table.labels, [0, 1])
     assert table.fixations["films/a.png"].x.tolist() == [1.5, 3, 5]
     np.testing.assert_allclose(table.fixations["films/a.png"].start, [0, 0.1, 0])
+    assert not table.scan_paths
+    separate = read_manifest(root, Path("images.csv"), Path("gaze.csv"), fixation_columns=VIEWERS, class_column="kind")
+    assert separate.scan_paths
 
 
 def test_images_may_come_from_the_fixations_alone(root: Path) -> None:

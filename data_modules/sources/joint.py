@@ -131,6 +131,7 @@ def read_joint(
         _prefixed(egd.chest_boxes, _PREFIX[0]) | _prefixed(reflacx.chest_boxes, _PREFIX[1]),
         rows_read,
         sources[sound],
+        scan_paths=egd.scan_paths and reflacx.scan_paths,
     )
 
 

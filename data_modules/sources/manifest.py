@@ -153,6 +153,7 @@ def read_manifest(
         notes=notes,
         chest_boxes=chest_boxes,
         rows_read=rows_read,
+        scan_paths=readers == "separate" or layout.reader is None,
     )
 
 

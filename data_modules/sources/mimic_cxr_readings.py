@@ -139,7 +139,7 @@ def read_mimic_cxr(
         )
     if unknown := int(np.isnan(target).all(axis=1).sum()):
         notes.append(f"none of the labels is known of {unknown} film(s)")
-    fixations, gaze_notes = attach_gaze(frame, gaze or {}, gaze_weight, lost)
+    fixations, gaze_notes, scan_paths = attach_gaze(frame, gaze or {}, gaze_weight, lost)
     for readings in (gaze or {}).values():
         rows_read = {**readings.rows_read, **rows_read}
     return ReadingTable(
@@ -153,6 +153,7 @@ def read_mimic_cxr(
         dict(lost),
         (*notes, *gaze_notes),
         rows_read=rows_read,
+        scan_paths=scan_paths,
     )
 
 

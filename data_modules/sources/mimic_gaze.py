@@ -15,7 +15,7 @@ from gaze_lightning.gaze import Fixations
 
 def attach_gaze(
     frame: pd.DataFrame, sources: Mapping[str, ReadingTable], weight: GazeWeight, lost: Counter[str]
-) -> tuple[dict[str, Fixations], tuple[str, ...]]:
+) -> tuple[dict[str, Fixations], tuple[str, ...], bool]:
     """Return the gaze of each film that somebody has read.
 
     Several readings of a film, of one source or of two, become one: the mean of the readers' maps
@@ -29,6 +29,7 @@ def attach_gaze(
 
     Returns:
         ``sample_id`` -> fixations, film pixels; films without gaze are absent. One line per source for the notes.
+        Whether each is a scan path: none was joined, no durations were replaced.
     """
     size = {
         name: (height, width)
@@ -58,4 +59,5 @@ def attach_gaze(
     }
     if several := sum(len(gaze) > 1 for gaze in readers.values()):
         notes.append(f"{several} film(s) have several readings: their gaze is the mean of the readers' maps")
-    return joined, tuple(notes)
+    scan_paths = not several and weight != "count" and all(table.scan_paths for table in sources.values())
+    return joined, tuple(notes), scan_paths

@@ -39,6 +39,7 @@ class Results:
         n_boot: resamples of patients behind each interval.
         seed: of the resampling.
         classifier: what the main classification is by, e.g. a linear probe; empty: by the model itself.
+        notes: sentences without which the values would be misread.
     """
 
     metrics: dict[str, Measured]
@@ -51,6 +52,7 @@ class Results:
     n_boot: int = 1000
     seed: int = 0
     classifier: str = ""
+    notes: tuple[str, ...] = ()
 
     def values(self) -> dict[str, float]:
         """The bare values by name, and ``n``."""
@@ -81,8 +83,8 @@ class Results:
             if content.pop("format") != 1:
                 raise ValueError("another format")
             metrics = {name: Measured.from_json(given) for name, given in content.pop("metrics").items()}
-            class_names = tuple(content.pop("class_names"))
-            return cls(metrics=metrics, class_names=class_names, **content)
+            class_names, notes = tuple(content.pop("class_names")), tuple(content.pop("notes", ()))
+            return cls(metrics=metrics, class_names=class_names, notes=notes, **content)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} is not a results.json of this version ({error}); test the run again") from error
 
@@ -97,6 +99,7 @@ def compute_results(
     seed: int = 0,
     level: float = 0.95,
     classifier: str = "",
+    notes: Sequence[str] = (),
 ) -> Results:
     """Compute every number with its interval.
 
@@ -112,6 +115,7 @@ def compute_results(
         seed: of the resampling.
         level: coverage of the intervals.
         classifier: what the probabilities come from; empty: from the model itself.
+        notes: sentences without which the values would be misread.
 
     Raises:
         ValueError: no labels, probabilities that are NaN, outside [0, 1] or not one per class, or labels that do not
@@ -152,6 +156,7 @@ def compute_results(
         n_boot=n_boot,
         seed=seed,
         classifier=classifier,
+        notes=tuple(notes),
     )
 
 

@@ -80,7 +80,6 @@ def _plain_table(results: Results, sections: dict[str, list[str]]) -> Table:
 
 def _row(name: str, measured: Measured) -> tuple[Text, str, str, str, str]:
     headline = split_classifier(name)[1] == "auroc_macro"
-    headline = split_classifier(name)[1] == "auroc_macro"
     label = Text(f"  {readable_name(name, section=True)}", style="bold" if headline else "")
     value = "-" if math.isnan(measured.value) else f"{measured.value:.3f}"
     interval = "-" if math.isnan(measured.low) else f"{measured.low:.3f} to {measured.high:.3f}"
@@ -116,6 +115,7 @@ def _main_title(results: Results) -> str:
 
 def _notes(results: Results, silent: list[str], compared: list[str]) -> list[str]:
     notes = [f"Intervals: {results.n_boot} resamples of patients. n: readings that count; k/n: k positive."]
+    notes += results.notes
     notes += reference_notes(results, compared) if compared else []
     undefined: dict[str, list[str]] = {}
     for name, measured in results.metrics.items():

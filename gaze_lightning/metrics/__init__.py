@@ -6,6 +6,7 @@ from gaze_lightning.metrics.defined_mean import DefinedMean
 from gaze_lightning.metrics.embedding_health import EmbeddingHealth
 from gaze_lightning.metrics.embedding_loss import EmbeddingLoss
 from gaze_lightning.metrics.functional import (
+    NearestNeighbours,
     PointingGame,
     alignment,
     as_distribution,
@@ -15,7 +16,6 @@ from gaze_lightning.metrics.functional import (
     embedding_std,
     energy_inside,
     iou_at_threshold,
-    nearest_neighbour_probabilities,
     nss,
     pointing_game,
     pointing_game_cells,
@@ -70,6 +70,7 @@ __all__ = [
     "EnergyInside",
     "Interval",
     "IoUAtThreshold",
+    "NearestNeighbours",
     "PointingGame",
     "PointingGameRate",
     "SaliencyKL",
@@ -92,7 +93,6 @@ __all__ = [
     "iou_at_threshold",
     "map_agreement",
     "mean_interval",
-    "nearest_neighbour_probabilities",
     "nss",
     "pointing_game",
     "pointing_game_cells",

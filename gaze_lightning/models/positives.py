@@ -14,7 +14,8 @@ PositivesMode = Literal["none", "gaze", "shuffled", "label"]
 """Beyond the film itself: nothing (the plain framework); films looked at alike (McGIP); as many pairs at random, by the
 same matrix with its readings permuted (a control); films with the same label (an upper bound)."""
 
-_MOST_CLASSES = 62
+MOST_CLASSES = 62
+"""Of ``label``: as many bits as an identity has for them."""
 
 
 class Pairs(NamedTuple):
@@ -74,15 +75,18 @@ class Positives(nn.Module):
         """Whether a relation matrix must be set before pairs are asked for."""
         return self.mode in ("gaze", "shuffled")
 
-    def set_relations(self, relations: RelationMatrix) -> None:
+    def set_relations(self, relations: RelationMatrix) -> RelationMatrix:
         """Take pairs from this matrix from now on; identities made before have other rows.
 
         Args:
             relations: of the training readings. ``shuffled`` permutes the ids of its valid rows; ``none`` and ``label``
                 do not look at it.
+
+        Returns:
+            The matrix from which pairs are taken: the given one, or in mode ``shuffled`` the permuted one.
         """
         if not self.needs_relations:
-            return
+            return relations
         if self.mode == "shuffled":
             relations = relations.shuffled(self.seed)
         self._row = {sample_id: row for row, sample_id in enumerate(relations.ids)}
@@ -92,6 +96,7 @@ class Positives(nn.Module):
         indices = np.append(relations.indices, len(relations)).astype(np.int32)
         self.indptr = torch.from_numpy(indptr).to(self.indptr.device)
         self.indices = torch.from_numpy(indices).to(self.indices.device)
+        return relations
 
     def identities(self, sample_ids: Sequence[str], film: Tensor, label: Tensor | None) -> Tensor:
         """Find the identities of a batch.
@@ -107,7 +112,7 @@ class Positives(nn.Module):
 
         Raises:
             ConfigurationError: relations are needed and not set; labels are needed and there are none, or they have
-                more than 62 classes.
+                more than 62 classes (single-label: looked for on the CPU only, whoever knows the number checks it).
             ValueError: not as many films as ids, or labels of another shape or kind.
         """
         if film.shape != (len(sample_ids),):
@@ -175,15 +180,15 @@ class Positives(nn.Module):
 def _label_bits(label: Tensor) -> Tensor:
     """Int64 ``[B]``; two labels have a bit in common if they agree in a class or in showing none of the findings."""
     if label.ndim == 1 and not label.is_floating_point():
-        if bool((label >= _MOST_CLASSES).any()):
-            raise ConfigurationError(f"positives: label works with up to {_MOST_CLASSES} classes, the data have more")
+        if label.device.type == "cpu" and bool((label >= MOST_CLASSES).any()):  # on a GPU each step would wait for it
+            raise ConfigurationError(f"positives: label works with up to {MOST_CLASSES} classes, the data have more")
         known = label >= 0
         return torch.where(known, torch.ones_like(label) << label.clamp(min=0), 0)
     if label.ndim != 2:
         raise ValueError(f"expected labels int64 [B] or float [B, K], got {label.dtype} {tuple(label.shape)}")
     classes = label.shape[1]
-    if classes > _MOST_CLASSES:
-        raise ConfigurationError(f"positives: label works with up to {_MOST_CLASSES} classes, the data have {classes}")
+    if classes > MOST_CLASSES:
+        raise ConfigurationError(f"positives: label works with up to {MOST_CLASSES} classes, the data have {classes}")
     present, known = label == 1, ~label.isnan()
     none_of_them = known.any(dim=1) & ~present.any(dim=1)
     shown = torch.cat([present, none_of_them[:, None]], dim=1).long()

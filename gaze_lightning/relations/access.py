@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.evaluation.files import replacing
+from gaze_lightning.gaze import similarity
 from gaze_lightning.gaze.similarity import RelationMatrix
 from gaze_lightning.gaze.similarity.gaze_similarity import GazeSimilarity
 from gaze_lightning.protocols import TrainingGaze
@@ -21,9 +22,9 @@ from gaze_lightning.relations.digest import (
     relation_digest,
 )
 from gaze_lightning.relations.lock import building
-from gaze_lightning.relations.scores import Scores, opened_scores, similarity_scores
+from gaze_lightning.relations.scores import Scores, opened_scores, opened_valid, similarity_scores
 from gaze_lightning.relations.statistics import RelationStatistics
-from gaze_lightning.relations.thresholds import Threshold
+from gaze_lightning.relations.thresholds import Threshold, number_of_pairs
 
 _SCORES, _VALID = "similarity.npy", "valid.npy"
 
@@ -56,7 +57,8 @@ def open_artefact(
 
     They lie in ``<folder>/<measure>-<digest>-<digest of the gaze>/<threshold>``, so whatever changes the relations
     changes the name. The similarities of all pairs lie beside the thresholds: a second one takes seconds. The rows are
-    sorted by id and do not depend on the order of the readings.
+    sorted by id and do not depend on the order of the readings. Pairs of readings of one film are in none of it: they
+    are positives anyway.
 
     Args:
         gaze: the training readings.
@@ -69,14 +71,20 @@ def open_artefact(
         progress: whether the building shows how far it has come.
 
     Raises:
-        ConfigurationError: not exactly one threshold; fewer than two readings can be compared; ``file`` is of other
-            readings, gaze, measure or threshold; the folder cannot be used.
+        ConfigurationError: not exactly one threshold; the measure compares scan paths and the readings are none; fewer
+            than two films can be compared; ``file`` is of other readings, gaze, measure or threshold; the folder or its
+            files cannot be used.
         ValueError: the readings' ids are not distinct.
     """
     gaze = in_order_of_ids(gaze)
     digest = gaze_digest(gaze)
+    if measure is not None:
+        _refuse_maps(gaze, type(measure).__name__, measure.needs_scan_paths)
     if file is not None:
-        return _with_statistics(_given(file, gaze, digest, measure, tau, positive_rate), gaze)
+        given = _given(file, gaze, digest, measure, tau, positive_rate)
+        needs = getattr(getattr(similarity, given.measure, None), "needs_scan_paths", False)
+        _refuse_maps(gaze, given.measure, bool(needs))
+        return _with_statistics(given, gaze)
     asked = Threshold(tau, positive_rate)
     if measure is None:
         raise ConfigurationError(
@@ -95,11 +103,37 @@ def _build(
     gaze: TrainingGaze, digest: str, measure: GazeSimilarity, asked: Threshold, target: Path, jobs: int, progress: bool
 ) -> None:
     scores, valid = _scores(gaze, measure, target.parent, jobs, progress)
-    threshold = asked.of(scores, valid)
+    threshold = asked.of(scores, valid, gaze.films)
     name = relation_digest(digest, measure_digest(measure), threshold)
-    relations = RelationMatrix.of(gaze.sample_ids, valid, scores, threshold, name)
+    relations = RelationMatrix.of(gaze.sample_ids, valid, scores, threshold, name, gaze.films)
     statistics = RelationStatistics.of(relations, asked, scores, gaze.films, gaze.labels)
-    save_artefact(Artefact(relations, type(measure).__name__, measure.parameters, asked, digest, statistics, target))
+    save_artefact(
+        Artefact(
+            relations=relations,
+            measure=type(measure).__name__,
+            parameters=measure.parameters,
+            version=measure.version,
+            asked=asked,
+            gaze=digest,
+            statistics=statistics,
+            folder=target,
+        )
+    )
+
+
+def _refuse_maps(gaze: TrainingGaze, measure: str, needs_scan_paths: bool) -> None:
+    """Readers joined end to end are no scan path: the saccade from one to the next is nobody's.
+
+    Raises:
+        ConfigurationError: the measure compares scan paths, and the readings are none.
+    """
+    if needs_scan_paths and not gaze.scan_paths:
+        raise ConfigurationError(
+            f"{measure} compares scan paths, and the gaze of these readings is none: several readers of a film are "
+            "joined, or the points are cells of a mean map. Set data.init_args.readers=separate, or one source in "
+            "data.init_args.gaze_sources, or data.init_args.gaze_source=own, whichever applies; or compare maps "
+            "(measure MapCC)."
+        )
 
 
 def _scores(
@@ -107,12 +141,18 @@ def _scores(
 ) -> tuple[Scores, npt.NDArray[np.bool_]]:
     """Similarities of all pairs and validity: those on disk, or new ones."""
     if (place / _SCORES).is_file() and (place / _VALID).is_file():
-        return opened_scores(place / _SCORES, len(gaze.sample_ids)), np.load(place / _VALID, allow_pickle=False)
+        n = len(gaze.sample_ids)
+        return opened_scores(place / _SCORES, n), opened_valid(place / _VALID, n)
     prepared = measure.prepare(gaze.gaze, gaze.frame)
     if (enough := int(prepared.valid.sum())) < 2:
         raise ConfigurationError(
             f"{enough} of {len(prepared)} training readings have gaze enough for {type(measure).__name__}; relations "
             "need two. Train without them (positives: none), or choose data or a measure that suit each other."
+        )
+    if number_of_pairs(prepared.valid, gaze.films) == 0:
+        raise ConfigurationError(
+            f"The {enough} training readings with gaze enough for {type(measure).__name__} are all of one film; "
+            "relations need two. Train without them (positives: none), or choose other data."
         )
     with replacing(place / _VALID) as temporary, temporary.open("wb") as file:
         np.save(file, prepared.valid, allow_pickle=False)
@@ -142,8 +182,13 @@ def _given(
         )
     load_artefact(file, digest)
     wrong = []
-    if measure is not None and measure_digest(measure) != measure_digest_of(artefact.measure, artefact.parameters):
-        wrong.append(f"measure {artefact.description}, not {type(measure).__name__} with {measure.parameters}")
+    if measure is not None and measure_digest(measure) != measure_digest_of(
+        artefact.measure, artefact.parameters, artefact.version
+    ):
+        wrong.append(
+            f"measure {artefact.description} version {artefact.version}, not {type(measure).__name__} with "
+            f"{measure.parameters} version {measure.version}"
+        )
     if (tau, positive_rate) not in ((None, None), (artefact.asked.tau, artefact.asked.positive_rate)):
         given = Threshold(tau, positive_rate)
         wrong.append(f"threshold {artefact.asked.name}, not {given.name}")
@@ -156,7 +201,10 @@ def _given(
 
 
 def _with_statistics(artefact: Artefact, gaze: TrainingGaze) -> Artefact:
-    """The statistics of these films and labels, where they have changed since the relations were built."""
+    """The statistics of these films and labels, also where those were others when the relations were built.
+
+    Statistics of an older version, which counted less, are counted again as well.
+    """
     if artefact.statistics.basis == basis_digest(gaze.films, gaze.labels):
         return artefact
     path = artefact.folder.parent / _SCORES

@@ -16,7 +16,7 @@ from gaze_lightning.gaze.similarity import RelationMatrix
 from gaze_lightning.relations.statistics import RelationStatistics
 from gaze_lightning.relations.thresholds import Threshold
 
-FORMAT = 1
+FORMAT = 2
 _POSITIVES, _META = "positives.npz", "meta.json"
 
 
@@ -28,6 +28,7 @@ class Artefact:
         relations: rows sorted by id.
         measure: name of the measure's class.
         parameters: its arguments.
+        version: of its definition, see `GazeSimilarity`.
         asked: the threshold that was asked for.
         gaze: digest of the readings, see `gaze_digest`.
         statistics: of when it was built.
@@ -38,6 +39,7 @@ class Artefact:
     relations: RelationMatrix
     measure: str
     parameters: dict[str, object]
+    version: int
     asked: Threshold
     gaze: str
     statistics: RelationStatistics
@@ -69,6 +71,7 @@ def save_artefact(artefact: Artefact) -> None:
         "format": FORMAT,
         "measure": artefact.measure,
         "parameters": artefact.parameters,
+        "version": artefact.version,
         "tau": artefact.asked.tau,
         "positive_rate": artefact.asked.positive_rate,
         "threshold": relations.threshold,
@@ -108,7 +111,15 @@ def load_artefact(path: Path, gaze: str | None = None) -> Artefact:
         statistics = RelationStatistics.from_json(meta["statistics"])
         asked = Threshold(meta["tau"], meta["positive_rate"])
         artefact = Artefact(
-            relations, meta["measure"], meta["parameters"], asked, meta["gaze"], statistics, folder, meta["code"]
+            relations=relations,
+            measure=meta["measure"],
+            parameters=meta["parameters"],
+            version=int(meta["version"]),
+            asked=asked,
+            gaze=meta["gaze"],
+            statistics=statistics,
+            folder=folder,
+            code=meta["code"],
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigurationError(
@@ -123,7 +134,7 @@ def load_artefact(path: Path, gaze: str | None = None) -> Artefact:
     if gaze is not None and artefact.gaze != gaze:
         raise ConfigurationError(
             f"The relations in {folder} were made from other gaze (digest {artefact.gaze}, that of these training "
-            f"readings is {gaze}): fixations or the frame have changed. Build them from these data (gaze-lightning "
+            f"readings is {gaze}): fixations, frame or films have changed. Build them from these data (gaze-lightning "
             "relations, or leave file out), or use the data that they were made from."
         )
     return artefact

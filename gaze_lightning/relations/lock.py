@@ -18,7 +18,7 @@ def building(path: Path) -> Iterator[None]:
     """Hold the lock of a folder in which relations are built; it ends with the process, however that ends.
 
     Args:
-        path: the lock's file; its folder is made.
+        path: the lock's file; its folder is made. It stays, but for builds that are refused.
 
     Raises:
         ConfigurationError: the folder cannot be written, or its file system has no locks.
@@ -42,6 +42,9 @@ def building(path: Path) -> Iterator[None]:
                 "same relations at once. Choose a folder on another disk, e.g. a local one."
             )
         yield
+    except ConfigurationError:
+        path.unlink(missing_ok=True)  # nothing is built here: the next one that tries is refused as well
+        raise
     finally:
         lock.release()
 

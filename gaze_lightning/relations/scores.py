@@ -98,6 +98,24 @@ def opened_scores(path: Path, n: int) -> Scores:
     return scores  # type: ignore[no-any-return]
 
 
+def opened_valid(path: Path, n: int) -> npt.NDArray[np.bool_]:
+    """Read which readings can be compared, bool ``[n]``.
+
+    Raises:
+        ConfigurationError: the file is not that of ``n`` readings.
+    """
+    try:
+        valid = np.load(path, allow_pickle=False)
+        found = f"{valid.dtype} {valid.shape}"
+    except (OSError, ValueError, EOFError) as error:
+        valid, found = None, str(error)
+    if valid is None or valid.dtype != np.bool_ or valid.shape != (n,):
+        raise ConfigurationError(
+            f"{path} does not say which of {n} readings can be compared ({found}): delete it, and it is made again"
+        )
+    return valid  # type: ignore[no-any-return]
+
+
 def available_cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gaze_lightning.gaze.similarity import RelationMatrix
+from gaze_lightning.relations.class_purity import ClassPurity, balanced
 from gaze_lightning.relations.digest import basis_digest
 from gaze_lightning.relations.label_agreement import Labels, label_agreement
-from gaze_lightning.relations.thresholds import Threshold, order_statistics
+from gaze_lightning.relations.thresholds import Threshold, number_of_pairs, order_statistics
 
 _ROWS = 256
 _QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -42,6 +43,9 @@ class ThresholdStatistics:
         same_class: share of the related pairs that have the same class, of those whose labels tell; None where there
             are none.
         unknown: related pairs whose labels do not tell.
+        by_class: of the partners of anchors that show a class, the share that shows it too (`ClassPurity`): mean over
+            the classes that have such partners; None where none has.
+        classes: the same of each class; empty without labels.
     """
 
     asked: str
@@ -57,11 +61,18 @@ class ThresholdStatistics:
     alone: float
     same_class: float | None
     unknown: int
+    by_class: float | None = None
+    classes: tuple[float | None, ...] = ()
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """The inverse of ``asdict``; what older versions did not count is absent."""
+        return cls(**{**content, "classes": tuple(content.get("classes", ()))})
 
 
 @dataclass(frozen=True)
 class RelationStatistics:
-    """Statistics of a relation matrix. Pairs of readings of one film are left out of all but the quantiles' threshold.
+    """Statistics of a relation matrix. Pairs of readings of one film are left out.
 
     Two readings of one film are positives anyway, and have the same label by definition.
 
@@ -70,13 +81,15 @@ class RelationStatistics:
         valid: those with gaze enough to be compared.
         pairs: of valid readings of different films.
         same_film_pairs: pairs of valid readings of one film; left out.
-        quantiles: of the similarity of all pairs of valid readings, by name (``0.5``); empty where they are not known.
+        quantiles: of the similarity of these pairs, by name (``0.5``); empty where they are not known.
         base_rate: share of the pairs of different films that have the same class: chance for ``same_class``; None
             without labels.
         unknown: pairs whose labels do not tell.
         chosen: of the matrix's own threshold.
         candidates: of other thresholds; empty where the similarities are not known.
         basis: hash of films and labels, see `basis_digest`.
+        by_class: of all pairs of different films: chance for ``by_class`` of a threshold.
+        classes: the same of each class, chance for ``classes``.
     """
 
     readings: int
@@ -89,6 +102,8 @@ class RelationStatistics:
     chosen: ThresholdStatistics
     candidates: tuple[ThresholdStatistics, ...]
     basis: str
+    by_class: float | None = None
+    classes: tuple[float | None, ...] = ()
 
     @classmethod
     def of(
@@ -102,17 +117,19 @@ class RelationStatistics:
         """Count.
 
         Args:
-            relations: at least two rows must be valid.
+            relations: two valid rows at least must be of different films.
             asked: what was asked for.
             scores: float32 ``[N, N]``, similarities in the order of the matrix's rows; None: not known.
             films: int64 ``[N]``, number of each reading's film, in the same order.
             labels: int64 ``[N]`` (below 0: unknown) or float32 ``[N, K]`` in {0, 1, NaN}, in the same order.
         """
         valid = relations.valid
-        chosen = _Counter(asked.name, relations.threshold, _related(relations))
+        chosen = _Counter(asked.name, relations.threshold, _related(relations), labels)
         others = []
         if scores is not None:
-            others = [_Counter(one.name, bound := one.of(scores, valid), _above(scores, bound)) for one in CANDIDATES]
+            bounds = [(one.name, one.of(scores, valid, films)) for one in CANDIDATES]
+            others = [_Counter(name, bound, _above(scores, bound), labels) for name, bound in bounds]
+        chance = None if labels is None else ClassPurity(labels)
         pairs = same_film = same = told = 0
         for start in range(0, len(valid), _ROWS):
             rows = slice(start, min(start + _ROWS, len(valid)))
@@ -125,23 +142,30 @@ class RelationStatistics:
             if agreement is not None:
                 same += int((agreement.same & counted).sum())
                 told += int(((agreement.same | agreement.different) & counted).sum())
+            if chance is not None:
+                chance.add(rows, counted)
             for counter in (chosen, *others):
                 related = counter.above(rows) & counted
                 counter.degrees.append(related.sum(axis=1)[valid[rows]])
                 if agreement is not None:
                     counter.same += int((agreement.same & related).sum())
                     counter.told += int(((agreement.same | agreement.different) & related).sum())
+                if counter.purity is not None:
+                    counter.purity.add(rows, related)
+        by_class = () if chance is None else chance.shares()
         return cls(
             readings=len(valid),
             valid=int(valid.sum()),
             pairs=pairs // 2,
             same_film_pairs=same_film // 2,
-            quantiles={} if scores is None else _quantiles(scores, valid),
+            quantiles={} if scores is None else _quantiles(scores, valid, films),
             base_rate=same / told if told else None,
             unknown=(pairs - told) // 2,
             chosen=chosen.result(pairs),
             candidates=tuple(counter.result(pairs) for counter in others),
             basis=basis_digest(films, labels),
+            by_class=balanced(by_class),
+            classes=by_class,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,22 +175,25 @@ class RelationStatistics:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The inverse of `to_json`."""
-        chosen = ThresholdStatistics(**content["chosen"])
-        candidates = tuple(ThresholdStatistics(**one) for one in content["candidates"])
-        return cls(**{**content, "chosen": chosen, "candidates": candidates})
+        chosen = ThresholdStatistics.from_json(content["chosen"])
+        candidates = tuple(ThresholdStatistics.from_json(one) for one in content["candidates"])
+        classes = tuple(content.get("classes", ()))
+        return cls(**{**content, "chosen": chosen, "candidates": candidates, "classes": classes})
 
 
 class _Counter:
     """Collects the ordered pairs that one threshold relates."""
 
-    def __init__(self, asked: str, threshold: float, above: _Above) -> None:
+    def __init__(self, asked: str, threshold: float, above: _Above, labels: Labels | None) -> None:
         self.asked, self.threshold, self.above = asked, threshold, above
+        self.purity = None if labels is None else ClassPurity(labels)
         self.degrees: list[npt.NDArray[np.int64]] = []
         self.same = self.told = 0
 
     def result(self, pairs: int) -> ThresholdStatistics:
         degrees = np.concatenate(self.degrees)
         low, median, high = (float(value) for value in np.quantile(degrees, (0.1, 0.5, 0.9)))
+        classes = () if self.purity is None else self.purity.shares()
         return ThresholdStatistics(
             asked=self.asked,
             threshold=self.threshold,
@@ -181,6 +208,8 @@ class _Counter:
             alone=float((degrees == 0).mean()),
             same_class=self.same / self.told if self.told else None,
             unknown=(int(degrees.sum()) - self.told) // 2,
+            by_class=balanced(classes),
+            classes=classes,
         )
 
 
@@ -198,8 +227,9 @@ def _related(relations: RelationMatrix) -> _Above:
     return block
 
 
-def _quantiles(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> dict[str, float]:
-    n = int(valid.sum())
-    last = n * (n - 1) // 2 - 1
-    values = order_statistics(scores, valid, [round(level * last) for level in _QUANTILES])
+def _quantiles(
+    scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], films: npt.NDArray[np.int64]
+) -> dict[str, float]:
+    last = number_of_pairs(valid, films) - 1
+    values = order_statistics(scores, valid, [round(level * last) for level in _QUANTILES], films)
     return {f"{level:g}": float(value) for level, value in zip(_QUANTILES, values, strict=True)}

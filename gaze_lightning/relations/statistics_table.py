@@ -8,6 +8,8 @@ from rich.text import Text
 from gaze_lightning.relations.statistics import RelationStatistics, ThresholdStatistics
 
 _SHOWN = ("0.01", "0.1", "0.5", "0.9", "0.99")
+_WIDEST = 10
+"""Characters of the first column with which columns may stand two apart and the largest data still fit 80."""
 
 
 def print_statistics(statistics: RelationStatistics, measure: str, console: Console | None = None) -> None:
@@ -39,34 +41,39 @@ def _readings(statistics: RelationStatistics) -> str:
 
 
 def _table(statistics: RelationStatistics) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("threshold")
-    for name in ("S >", "pairs", "mean", "min", "10 %", "50 %", "90 %", "max", "none", "same\nclass"):
+    names = [_name(one) for one in (statistics.chosen, *statistics.candidates)]
+    gap = 1 if max(map(len, names)) <= _WIDEST else 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    table.add_column("threshold", no_wrap=True)
+    for name in ("S >", "pairs", "mean", "10 %", "50 %", "90 %", "max", "none", "same\nclass", "by\nclass"):
         table.add_column(name, justify="right")
     table.add_row(*_row(statistics.chosen, "bold"), end_section=True)
     for one in statistics.candidates:
         table.add_row(*_row(one, ""))
     if statistics.base_rate is not None:
         table.rows[-1].end_section = True
-        table.add_row("all pairs", *[""] * 9, _share(statistics.base_rate))
+        table.add_row("all pairs", *[""] * 8, _share(statistics.base_rate), _share(statistics.by_class))
     return table
 
 
-def _row(one: ThresholdStatistics, style: str) -> list[Text]:
+def _name(one: ThresholdStatistics) -> str:
     kind, _, value = one.asked.partition("-")
-    name = f"tau {value}" if kind == "tau" else f"rate {100 * float(value):g} %"
+    return f"tau {value}" if kind == "tau" else f"rate {100 * float(value):g} %"
+
+
+def _row(one: ThresholdStatistics, style: str) -> list[Text]:
     cells = [
-        name,
+        _name(one),
         f"{one.threshold:.3f}",
         _share(one.share),
-        f"{one.mean:.1f}",
-        f"{one.least}",
+        f"{one.mean:.{1 if one.mean < 1000 else 0}f}",
         f"{one.low:.0f}",
         f"{one.median:.0f}",
         f"{one.high:.0f}",
         f"{one.most}",
         _share(one.alone),
         _share(one.same_class),
+        _share(one.by_class),
     ]
     return [Text(cell, style=style) for cell in cells]
 
@@ -88,11 +95,19 @@ def _notes(statistics: RelationStatistics) -> list[str]:
         notes.append("same class: not known, these data have no labels.")
     else:
         notes.append(
-            "same class: of the related pairs; relations say something about the class only where this exceeds that of "
-            "all pairs."
+            "same class: share of the related pairs. by class: of the partners of readings of a class, the share that "
+            "has it too; mean over the classes, rare ones as important as common ones. Relations say something about "
+            "the class only where by class exceeds that of all pairs: same class also rises where readings of the "
+            "commonest class are paired with each other."
         )
+        alone = sum(
+            share is not None and (k >= len(statistics.chosen.classes) or statistics.chosen.classes[k] is None)
+            for k, share in enumerate(statistics.classes)
+        )
+        if alone and statistics.chosen.pairs:
+            notes.append(f"by class of the first row leaves out {alone} of the classes: no partners.")
         if statistics.unknown:
-            notes.append(f"Left out of it: {statistics.unknown:,} pairs whose labels are unknown.")
+            notes.append(f"Left out of same class: {statistics.unknown:,} pairs whose labels are unknown.")
     if statistics.same_film_pairs:
         pairs = "pair" if statistics.same_film_pairs == 1 else "pairs"
         notes.append(f"Left out: {statistics.same_film_pairs:,} {pairs} of readings of one film, positives anyway.")

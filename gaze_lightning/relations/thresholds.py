@@ -33,7 +33,7 @@ class Threshold:
             given = "neither" if self.tau is None else f"tau={self.tau:g} and positive_rate={self.positive_rate:g}"
             raise ConfigurationError(
                 f"Related pairs need either tau (a similarity) or positive_rate (a share of pairs), got {given}: set "
-                "one of them and leave the other null"
+                "one of them and leave the other null (in a training, e.g. --relations.positive_rate=null)"
             )
         if self.tau is not None and not 0 <= self.tau < math.inf:
             raise ConfigurationError(f"tau={self.tau} must be a similarity, 0 or more: similarities lie from 0 to 1")
@@ -47,15 +47,25 @@ class Threshold:
         """``tau-0.7`` or ``rate-0.01``."""
         return f"rate-{self.positive_rate!r}" if self.tau is None else f"tau-{self.tau!r}"
 
-    def of(self, scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> float:
+    def of(
+        self,
+        scores: npt.NDArray[np.float32],
+        valid: npt.NDArray[np.bool_],
+        films: npt.NDArray[np.int64] | None = None,
+    ) -> float:
         """The similarity that it stands for among these pairs, see `threshold_of`."""
         if self.tau is not None:
             return self.tau
         assert self.positive_rate is not None
-        return threshold_of(scores, valid, self.positive_rate)
+        return threshold_of(scores, valid, self.positive_rate, films)
 
 
-def threshold_of(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], positive_rate: float) -> float:
+def threshold_of(
+    scores: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    positive_rate: float,
+    films: npt.NDArray[np.int64] | None = None,
+) -> float:
     """Return the lowest tau above which no more than the given share of the pairs of valid readings lie.
 
     Exact. Pairs as similar as tau are not related (strict inequality), so ties make fewer pairs than asked for, never
@@ -65,20 +75,30 @@ def threshold_of(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], 
         scores: float32 ``[N, N]``, symmetric, in [0, 1]; may be a memory map.
         valid: bool ``[N]``.
         positive_rate: between 0 and 1.
+        films: see `order_statistics`.
 
     Raises:
-        ValueError: fewer than two readings are valid, or the rate is not between 0 and 1.
+        ValueError: there is no pair of valid readings, or the rate is not between 0 and 1.
     """
     if not 0 < positive_rate < 1:
         raise ValueError(f"positive_rate={positive_rate} must lie between 0 and 1")
-    n = int(valid.sum())
-    pairs = n * (n - 1) // 2
+    pairs = number_of_pairs(valid, films)
     above = math.floor(positive_rate * pairs + 1e-9)  # 0.29 * 100 is 28.999...
-    return float(order_statistics(scores, valid, [pairs - 1 - above])[0])
+    return float(order_statistics(scores, valid, [pairs - 1 - above], films)[0])
+
+
+def number_of_pairs(valid: npt.NDArray[np.bool_], films: npt.NDArray[np.int64] | None = None) -> int:
+    """Pairs of valid readings, with ``films`` of two different ones only."""
+    n = int(valid.sum())
+    sizes: list[int] = [] if films is None else np.unique(films[valid], return_counts=True)[1].tolist()
+    return n * (n - 1) // 2 - sum(k * (k - 1) // 2 for k in sizes)
 
 
 def order_statistics(
-    scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], ranks: Sequence[int]
+    scores: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    ranks: Sequence[int],
+    films: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the values that would stand at some places if all pairs of valid readings were sorted.
 
@@ -89,24 +109,24 @@ def order_statistics(
         scores: float32 ``[N, N]``, symmetric, not negative; may be a memory map.
         valid: bool ``[N]``.
         ranks: places, 0 for the least value.
+        films: int64 ``[N]``: pairs of readings of one film are left out; None: there are none.
 
     Returns:
         float32 ``[len(ranks)]``.
 
     Raises:
-        ValueError: there is no such place; with fewer than two valid readings there is none at all.
+        ValueError: there is no such place; with fewer than two valid readings (of two films) there is none at all.
     """
-    n = int(valid.sum())
-    pairs = n * (n - 1) // 2
+    n, pairs = int(valid.sum()), number_of_pairs(valid, films)
     if any(not 0 <= rank < pairs for rank in ranks):
         raise ValueError(f"{n} valid readings have {pairs} pairs: there is no place {list(ranks)} among them")
     upper = np.zeros(1 << 16, dtype=np.int64)
-    for bits in _pair_bits(scores, valid):
+    for bits in _pair_bits(scores, valid, films):
         upper += np.bincount(bits >> 16, minlength=1 << 16)
     ends = np.cumsum(upper)
     bins = np.searchsorted(ends, np.asarray(ranks, dtype=np.int64), side="right")
     lower = {int(which): np.zeros(1 << 16, dtype=np.int64) for which in bins}
-    for bits in _pair_bits(scores, valid):
+    for bits in _pair_bits(scores, valid, films):
         high = bits >> 16
         for which, counts in lower.items():
             counts += np.bincount(bits[high == which] & 0xFFFF, minlength=1 << 16)
@@ -118,11 +138,15 @@ def order_statistics(
     return np.array(found, dtype=np.uint32).view(np.float32)
 
 
-def _pair_bits(scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
+def _pair_bits(
+    scores: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], films: npt.NDArray[np.int64] | None
+) -> Iterator[npt.NDArray[np.int64]]:
     """The similarities of all pairs of valid readings, each once, as the integers that their bits are."""
     for start in range(0, len(valid), _ROWS):
         stop = min(start + _ROWS, len(valid))
         rows, columns = np.arange(start, stop), np.arange(start, len(valid))
         wanted = (columns[None, :] > rows[:, None]) & valid[start:stop, None] & valid[None, start:]
+        if films is not None:
+            wanted &= films[start:stop, None] != films[None, start:]
         values = np.asarray(scores[start:stop, start:])[wanted] + np.float32(0)  # -0 becomes 0
         yield values.view(np.uint32).astype(np.int64)

@@ -3,18 +3,18 @@
 import math
 
 import torch
-from torch import Tensor
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.losses import AttractionLoss, Normalise
 from gaze_lightning.models import MomentumCopy, PositivesMode, ProjectionHead
 from gaze_lightning.protocols import LabelType
+from gaze_lightning.tasks.attraction import AttractionTask
 from gaze_lightning.tasks.base import OptimizerName, ScheduleName
-from gaze_lightning.tasks.contrastive import Contrast, ContrastiveTask
+from gaze_lightning.tasks.contrastive import Contrast
 
 
-class BYOL(ContrastiveTask):
+class BYOL(AttractionTask):
     """Bootstrap your own latent (Grill et al., NeurIPS 2020), and McGIP on it.
 
     From the projection of each view the predictor guesses the projection of the other view by the momentum copy
@@ -33,7 +33,8 @@ class BYOL(ContrastiveTask):
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         backbone: any timm CNN that returns a feature map.
         in_chans: channels of its first layer; 3 repeats the film.
-        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        pretrained: ``false``, ``true`` (timm's weights), a weights file, or the folder of a pre-training run or one of
+            its checkpoints; read when training starts.
         output_stride: pixels per cell of the last map.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
@@ -50,6 +51,8 @@ class BYOL(ContrastiveTask):
         neighbours: nearest films that vote in validation and test.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours, balanced over the classes; None: all.
         optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
         lr: learning rate, with a schedule its largest value; published for 256 films in a step.
         weight_decay: of matrices and kernels only.
@@ -60,6 +63,9 @@ class BYOL(ContrastiveTask):
         target: the momentum copy of ``model``.
         predictor: from the projection of one view to that of the other one by ``target``.
     """
+
+    shares_batch_statistics = True
+    """The original normalises over the batches of all processes."""
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class BYOL(ContrastiveTask):
         neighbours: int = 20,
         neighbour_temperature: float = 0.07,
         reference_films: int | None = 2048,
+        probe_films: int | None = 20000,
         optimizer: OptimizerName = "lars",
         lr: float = 0.2,
         weight_decay: float = 1.5e-6,
@@ -107,6 +114,7 @@ class BYOL(ContrastiveTask):
             neighbours=neighbours,
             neighbour_temperature=neighbour_temperature,
             reference_films=reference_films,
+            probe_films=probe_films,
             optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,
@@ -129,13 +137,7 @@ class BYOL(ContrastiveTask):
         with torch.no_grad():
             of_a, of_b = (self.target(batch[view]).projection for view in ("image", "second_view"))
         pairs = self.pairs_of_all(batch)
-        towards_b = self._attraction(self.predictor(a), of_b, pairs.same | pairs.related)
-        towards_a = self._attraction(self.predictor(b), of_a, pairs.same | pairs.related)
-        return Contrast(2 * (towards_b + towards_a), a, b, pairs.related)
-
-    def _attraction(self, prediction: Tensor, target: Tensor, positive: Tensor) -> Tensor:
-        loss: Tensor = self.contrastive_loss(self.on_all_ranks(prediction), self.on_all_ranks(target), positive)
-        return loss
+        return Contrast(2 * self.attraction(a, b, of_a, of_b, pairs), a, b, pairs.related)
 
     def on_train_start(self) -> None:
         """Called by Lightning.
@@ -159,7 +161,3 @@ class BYOL(ContrastiveTask):
     def after_optimizer_step(self) -> None:
         """Move the momentum copy."""
         self.target.update(self.model, self.momentum())
-
-    def weights_were_read(self) -> None:
-        """Start the momentum copy from the pretrained weights as well."""
-        self.target.module.load_state_dict(self.model.state_dict())

@@ -1,28 +1,28 @@
 """What the methods share that learn from two views of each film and need no labels."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.gaze.similarity import RelationMatrix
-from gaze_lightning.models import Backbone, Embedder, Pairs, Positives, PositivesMode
+from gaze_lightning.metrics import alignment, embedding_std
+from gaze_lightning.models import Backbone, Embedder, MomentumCopy, Pairs, Positives, PositivesMode
+from gaze_lightning.models.positives import MOST_CLASSES
 from gaze_lightning.protocols import LabelType
 from gaze_lightning.tasks.base import OptimizerName, ScheduleName
+from gaze_lightning.tasks.collapse_warning import CollapseWarning
+from gaze_lightning.tasks.pretraining_run import read_pretrained
 from gaze_lightning.tasks.representation import RepresentationTask
 
 _CHECKPOINT_KEY = "relations_digest"
-_COLLAPSED = 0.1
-"""Spread of the projections (1: even over the sphere) below which they are as good as the same."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Contrast:
         loss: scalar, with its graph.
         first: projections ``[B, D]`` of this process's first views.
         second: of its second views, by the same network or its momentum copy.
-        related: bool ``[B, M]``: positives by gaze or label of each anchor.
+        related: bool ``[A, M]``: which of the films or keys, to which the anchors are compared, are their positives by
+            gaze or label; not the same film. MoCo: this process's ``B`` films against the slots of the queue; the
+            others: the films of all processes against each other.
         keys: ``[M, D]`` of all processes, to which later steps compare; None where they do not.
         identities: int64 ``[M, 3]``, of the keys.
     """
@@ -64,7 +66,8 @@ class ContrastiveTask(RepresentationTask):
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         backbone: any timm CNN that returns a feature map.
         in_chans: channels of its first layer; 3 repeats the film.
-        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        pretrained: ``false``, ``true`` (timm's weights), a weights file, or the folder of a pre-training run or one of
+            its checkpoints (its online network); read when training starts, not when it resumes.
         output_stride: pixels per cell of the last map.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
@@ -76,6 +79,8 @@ class ContrastiveTask(RepresentationTask):
         neighbours: nearest films that vote in validation and test.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours, balanced over the classes; None: all.
         optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
         lr: learning rate, with a schedule its largest value.
         weight_decay: of matrices and kernels only.
@@ -88,10 +93,12 @@ class ContrastiveTask(RepresentationTask):
         positives: which films are positives of each other.
 
     Raises:
-        ConfigurationError: ``positives: label`` without labels.
+        ConfigurationError: ``positives: label`` without labels, or with more than 62 classes.
     """
 
     loss_terms: tuple[str, ...] = ("contrastive",)
+    shares_batch_statistics = False
+    """Whether batch norm must see the batches of all processes together, as in the original; else a process's own."""
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class ContrastiveTask(RepresentationTask):
         neighbours: int,
         neighbour_temperature: float,
         reference_films: int | None,
+        probe_films: int | None,
         optimizer: OptimizerName,
         lr: float,
         weight_decay: float,
@@ -125,30 +133,31 @@ class ContrastiveTask(RepresentationTask):
             neighbours=neighbours,
             neighbour_temperature=neighbour_temperature,
             reference_films=reference_films,
+            probe_films=probe_films,
             optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,
             schedule=schedule,
             warmup=warmup,
         )
-        if positives == "label" and not class_names:
-            raise ConfigurationError("positives: label needs labels, and these data have none: choose other data")
+        if positives == "label" and not 0 < len(class_names) <= MOST_CLASSES:
+            raise ConfigurationError(
+                f"positives: label works with 1 to {MOST_CLASSES} classes and needs labels, and these data have "
+                f"{len(class_names)} classes: choose other data, or none, gaze or shuffled"
+            )
         self._pretrained = pretrained
         network = Backbone(backbone, in_chans, False, output_stride, mean, std, divide_by_max, channels_last)
         self.model = Embedder(network, projector(network.num_features))
         self.positives = Positives(positives, drop_prob, shuffle_seed)
         self._digest: str | None = None
-        self._widest: Tensor | None = None
-        self._warned = False
+        self._collapse = CollapseWarning()
+        self._reads_weights = False
         # the same in all processes; DDP would send them from the first one to the others in every step
         self._ddp_params_and_buffers_to_ignore = ["positives.indptr", "positives.indices"]
 
     @abstractmethod
     def contrast(self, batch: Batch) -> Contrast:
         """Compute the loss of a training batch, and what is logged and remembered of it."""
-
-    def weights_were_read(self) -> None:
-        """Follow the online network, which has just read pretrained weights; methods with a copy override this."""
 
     def after_optimizer_step(self) -> None:
         """Called after each step of the optimiser (not each batch); momentum copies move here."""
@@ -161,13 +170,23 @@ class ContrastiveTask(RepresentationTask):
         """Whether relations between the gaze of films are needed."""
         return self.positives.needs_relations
 
-    def set_relations(self, relations: RelationMatrix) -> None:
-        """Learn from these relations; called before ``setup``."""
-        self.positives.set_relations(relations)
-        self._digest = relations.digest if self.needs_relations else None
+    @property
+    def relations_used_as(self) -> str:
+        """The mode of ``positives``."""
+        return self.positives.mode
+
+    def set_relations(self, relations: RelationMatrix) -> RelationMatrix:
+        """Learn from these relations; called before ``setup``.
+
+        Returns:
+            Those that it learns from; ``positives: shuffled`` permutes the given ones.
+        """
+        learnt = self.positives.set_relations(relations)
+        self._digest = learnt.digest if self.needs_relations else None
+        return learnt
 
     def setup(self, stage: str) -> None:
-        """Called by Lightning; before a training asks for two views and reads pretrained weights.
+        """Called by Lightning; before a training asks for two views.
 
         Raises:
             ConfigurationError: the data module shows no two views, or there are no relations where they are needed.
@@ -181,10 +200,28 @@ class ContrastiveTask(RepresentationTask):
                 "say how they are made in the section relations, or use positives: none"
             )
         data.show_two_views()
-        report = self.model.backbone.load_pretrained(self._pretrained)
-        if report is not None:
-            rank_zero_info(f"Pretrained weights: {report}")
-            self.weights_were_read()
+        self._reads_weights = True
+
+    def on_fit_start(self) -> None:
+        """Called by Lightning; reads pretrained weights, unless a checkpoint has brought weights.
+
+        Raises:
+            ConfigurationError: they do not exist or do not fit.
+        """
+        if not self._reads_weights:
+            return
+        self._reads_weights = False
+        backbone = self.model.backbone
+        if isinstance(self._pretrained, str):
+            report, _ = read_pretrained(backbone, self._pretrained)
+        elif (of_timm := backbone.load_pretrained(self._pretrained)) is not None:
+            report = of_timm
+        else:
+            return
+        rank_zero_info(f"Pretrained weights: {report}")
+        for copy in self.children():
+            if isinstance(copy, MomentumCopy):
+                copy.module.load_state_dict(self.model.state_dict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Called by Lightning; adds the digest of the relations."""
@@ -196,12 +233,13 @@ class ContrastiveTask(RepresentationTask):
         Raises:
             ConfigurationError: a training is to go on with other relations.
         """
+        self._reads_weights = False
         known = checkpoint.get(_CHECKPOINT_KEY)
         if self._trainer is not None and self.trainer.state.fn == "fit" and known != self._digest:
             raise ConfigurationError(
                 f"the checkpoint has learnt from relations with the digest {known}, these have {self._digest}: the "
-                "training films, their gaze, the measure or its threshold differ. Use those of the run that is to go "
-                "on, or start a new one"
+                "training films, their gaze, the measure or its threshold differ, or positives or shuffle_seed. Use "
+                "those of the run that is to go on, or start a new one"
             )
 
     def loss_for(self, terms: frozenset[str], batch: Batch) -> Tensor:
@@ -229,17 +267,15 @@ class ContrastiveTask(RepresentationTask):
         """Called by Lightning."""
         contrast = self.contrast(batch)
         self.remember(contrast)
-        n = len(batch["image"])
-        first, second = (F.normalize(z.detach().float(), dim=1) for z in (contrast.first, contrast.second))
+        n, first, second = len(batch["image"]), contrast.first.detach(), contrast.second.detach()
         pairs = contrast.related.sum(dim=1).float().mean()
         self.log("loss", contrast.loss.detach(), prog_bar=True, logger=False)  # for the eye; the file has train/loss
         self.log("gaze_pairs", pairs, prog_bar=True, logger=False)
         self.log("train/loss", contrast.loss, on_step=True, on_epoch=True, batch_size=n, sync_dist=True)
-        values = {"train/gaze_pairs": pairs, "train/alignment": (first - second).square().sum(dim=1).mean()}
+        values = {"train/gaze_pairs": pairs, "train/alignment": alignment(first, second).float()}
         if n > 1:
-            spread = first.std(dim=0, correction=0).mean() * math.sqrt(first.shape[1])
-            values["train/embedding_std"] = spread
-            self._widest = spread if self._widest is None else torch.maximum(self._widest, spread)
+            values["train/embedding_std"] = spread = embedding_std(first).float()
+            self._collapse.update(spread)
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
         return contrast.loss
 
@@ -255,15 +291,5 @@ class ContrastiveTask(RepresentationTask):
         self.after_optimizer_step()
 
     def on_train_epoch_end(self) -> None:
-        """Called by Lightning; warns once if all films have come to look the same to the network.
-
-        Not in the first epoch: to a network with random weights they all look much the same.
-        """
-        widest, self._widest = self._widest, None
-        if self.current_epoch > 0 and widest is not None and not self._warned and float(widest) < _COLLAPSED:
-            self._warned = True
-            rank_zero_warn(
-                f"epoch {self.current_epoch}: the projections have collapsed: their spread (train/embedding_std) was "
-                f"below {_COLLAPSED:g} in every step (1: even over the sphere). Likely causes: a threshold of the "
-                "relations so low that most films are positives (see train/gaze_pairs), or too high a learning rate"
-            )
+        """Called by Lightning; warns once if all films have come to look the same to the network."""
+        self._collapse.end_epoch(self.current_epoch)

@@ -32,7 +32,8 @@ class MoCo(ContrastiveTask):
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         backbone: any timm CNN that returns a feature map.
         in_chans: channels of its first layer; 3 repeats the film.
-        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        pretrained: ``false``, ``true`` (timm's weights), a weights file, or the folder of a pre-training run or one of
+            its checkpoints; read when training starts.
         output_stride: pixels per cell of the last map.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
@@ -47,11 +48,15 @@ class MoCo(ContrastiveTask):
         momentum: of the momentum copy, per step of the optimiser.
         queue_size: number of keys. 65,536 in MoCo for 1.3 million images; with more keys than films, each film has
             several slots.
+        key_groups: parts in which a process encodes its keys, each with batch statistics of its own, of at least two
+            films; the original shuffles over eight processes.
         hidden: width of the projection head's hidden layer; None: as many as the backbone has features.
         dim: length of a projection.
         neighbours: nearest films that vote in validation and test.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours, balanced over the classes; None: all.
         optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
         lr: learning rate, with a schedule its largest value; published for 256 films in a step.
         weight_decay: of matrices and kernels only.
@@ -83,11 +88,13 @@ class MoCo(ContrastiveTask):
         temperature: float = 0.2,
         momentum: float = 0.999,
         queue_size: int = 4096,
+        key_groups: int = 4,
         hidden: int | None = None,
         dim: int = 128,
         neighbours: int = 20,
         neighbour_temperature: float = 0.07,
         reference_films: int | None = 2048,
+        probe_films: int | None = 20000,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.03,
         weight_decay: float = 1e-4,
@@ -111,6 +118,7 @@ class MoCo(ContrastiveTask):
             neighbours=neighbours,
             neighbour_temperature=neighbour_temperature,
             reference_films=reference_films,
+            probe_films=probe_films,
             optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,
@@ -123,7 +131,9 @@ class MoCo(ContrastiveTask):
             raise ConfigurationError(f"own_slots is {own_slots!r}: choose 'positive' or 'negative'")
         if not 0 <= momentum <= 1:
             raise ConfigurationError(f"momentum is {momentum}: it must lie between 0 and 1")
-        self._own_slots, self._momentum = own_slots, momentum
+        if key_groups < 1:
+            raise ConfigurationError(f"key_groups is {key_groups}: it must be positive")
+        self._own_slots, self._momentum, self._key_groups = own_slots, momentum, key_groups
         self.contrastive_loss = MultiPositiveInfoNCE(temperature, normalise)
         self.target = MomentumCopy(self.model)
         self.queue = KeyQueue(queue_size, dim)
@@ -153,20 +163,19 @@ class MoCo(ContrastiveTask):
         """Move the momentum copy."""
         self.target.update(self.model, self._momentum)
 
-    def weights_were_read(self) -> None:
-        """Start the momentum copy from the pretrained weights as well."""
-        self.target.module.load_state_dict(self.model.state_dict())
-
     @torch.no_grad()
     def _keys(self, image: Tensor) -> Tensor:
-        """Unit keys ``[W B, D]`` of the films of all processes; each process encodes a random part of them."""
+        """Unit keys ``[W B, D]`` of the films of all processes; each process encodes a random part of them, in groups.
+
+        Batch norm sees other films beside a key than beside its query, or it would give the pair away (He et al. 2020,
+        section 3.3, "Shuffling BN").
+        """
         everywhere = self.on_all_ranks(image)
         order = shuffled_order(len(everywhere), self.global_step, image.device)
-        part = order[self.global_rank * len(image) : (self.global_rank + 1) * len(image)]
-        alone = len(everywhere) == len(image)
-        keys = self.target(image if alone else everywhere[part]).projection
-        keys = self.on_all_ranks(F.normalize(keys.float(), dim=1))
-        return keys if alone else keys[order.argsort()]
+        part = everywhere[order[self.global_rank * len(image) : (self.global_rank + 1) * len(image)]]
+        groups = part.tensor_split(min(self._key_groups, max(1, len(part) // 2)))
+        keys = torch.cat([self.target(group).projection for group in groups])
+        return self.on_all_ranks(F.normalize(keys.float(), dim=1))[order.argsort()]
 
 
 def shuffled_order(n: int, step: int, device: torch.device) -> Tensor:

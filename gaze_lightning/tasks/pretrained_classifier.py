@@ -1,25 +1,23 @@
 """A classifier on a pre-trained backbone: fine-tuning and the linear probe."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from gaze_lightning.errors import ConfigurationError
-from gaze_lightning.models import LoadReport, load_weights
 from gaze_lightning.protocols import LabelType, NamesPatients
 from gaze_lightning.tasks.base import OptimizerName, ScheduleName
 from gaze_lightning.tasks.classifier import Classifier
-from gaze_lightning.tasks.pretraining_run import ONLINE, PretrainingRun
-
-SCRATCH = "scratch"
+from gaze_lightning.tasks.pretraining_run import SCRATCH, PretrainingRun, read_pretrained, refuse_part
 
 
 class PretrainedClassifier(Classifier):
     """`Classifier` whose backbone starts from a pre-training run, never from random weights by accident.
 
     Where the weights come from a run of this project, its backbone must be the same, every key must fit, and none of
-    the patients to be tested here may have been in its training or validation part.
+    the patients to be tested here may have been in its training or validation part, or in those of the runs from which
+    it started itself.
 
     Logs what `Classifier` logs. With everything frozen but ``model.head`` (a stage of ``StagedTraining``) it is the
     linear probe: a linear layer on pooled features.
@@ -28,7 +26,7 @@ class PretrainedClassifier(Classifier):
         class_names: names of the ``K`` classes, in the order of labels and maps.
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         pretrained: folder of a pre-training run (its ``best`` checkpoint), one of its checkpoints, or a weights file;
-            ``scratch``: random weights, as a control. Must be given; read when training starts.
+            ``scratch``: random weights, as a control. Must be given; read when training starts, not when it resumes.
         backbone: the one that was pre-trained.
         in_chans: channels of its first layer; 3 repeats the film.
         output_stride: pixels per cell of the maps.
@@ -91,54 +89,61 @@ class PretrainedClassifier(Classifier):
             warmup=warmup,
         )
         self.save_hyperparameters(logger=False)
-        self._weights = pretrained
+        self._weights, self._reads_weights = pretrained, False
 
     def setup(self, stage: str) -> None:
-        """Called by Lightning; reads the weights before a training (a checkpoint replaces them afterwards).
+        """Called by Lightning."""
+        self._reads_weights = stage == "fit"
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Called by Lightning; the checkpoint has the weights, and the leak was looked for when they were first read.
+
+        The folder of the pre-training need not be there any more.
+        """
+        self._reads_weights = False
+
+    def on_fit_start(self) -> None:
+        """Called by Lightning; reads the weights, unless a checkpoint has brought weights.
 
         Raises:
             ConfigurationError: the weights do not fit, do not exist, or have seen patients of the test part.
         """
-        if stage != "fit":
+        if not self._reads_weights:
             return
+        self._reads_weights = False
         if self._weights == SCRATCH:
             rank_zero_info("Pre-trained weights: none, as asked (pretrained: scratch). This is a control.")
             return
-        report = self._load(Path(self._weights).expanduser())
-        rank_zero_info(f"Pre-trained weights: {report}")
-
-    def _load(self, path: Path) -> LoadReport:
-        net, name = self.model.backbone.net, self.model.backbone.name
-        run = PretrainingRun.of(path)
-        try:
-            if run is None:
-                report = load_weights(net, path)
-                rank_zero_warn(
-                    f"{path.name} is not a run of this project: whether its weights have seen test patients cannot be "
-                    "checked"
-                )
-                return report
-            if run.backbone not in (None, name):
-                raise ConfigurationError(
-                    f"{path} has pre-trained {run.backbone}, and this experiment has {name}: choose the experiment "
-                    "for that backbone"
-                )
+        backbone = self.model.backbone
+        report, run = read_pretrained(backbone, self._weights)
+        path = Path(self._weights)
+        refuse_part(report, path, backbone)
+        if run is None:
+            rank_zero_warn(
+                f"{path.name} is not a run of this project: whether its weights have seen test patients cannot be "
+                "checked"
+            )
+        else:
             self._refuse_leak(run)
-            report = load_weights(net, run.checkpoint, ONLINE)
-        except (ValueError, FileNotFoundError) as error:
-            raise error if isinstance(error, ConfigurationError) else ConfigurationError(str(error)) from error
-        if report.missing or report.mismatched:
-            raise ConfigurationError(f"{path} does not fit {name} (in_chans, say, may differ): {report}")
-        return report
+        rank_zero_info(f"Pre-trained weights: {report}")
 
     def _refuse_leak(self, run: PretrainingRun) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if run.learnt_from is None or not isinstance(data, NamesPatients):
+        named = isinstance(data, NamesPatients)
+        reasons = [*run.unchecked, *([] if named else ["the data do not name patients"])]
+        if reasons:
             rank_zero_warn(
-                f"Whether {run.checkpoint} has seen test patients cannot be checked: "
-                + ("there is no split.csv beside it" if run.learnt_from is None else "the data do not name patients")
+                f"Whether the weights have seen test patients cannot be checked, or not of all: {'; '.join(reasons)}"
             )
+        if not named or run.learnt_from is None or run.known is None:
             return
         tested = data.patients("test")
         run.refuse_leak(tested)
-        rank_zero_info(f"None of the {len(tested)} test patients was in the pre-training.")
+        if run.known.isdisjoint(tested | data.patients("train") | data.patients("validate")):
+            rank_zero_warn(
+                "These data and those of the pre-training have no patient in common: either these are other patients, "
+                "or patients are named differently in the two sources. Then the check for test patients that the "
+                "weights have seen says nothing"
+            )
+        elif not run.unchecked:
+            rank_zero_info(f"None of the {len(tested)} test patients was in the pre-training.")

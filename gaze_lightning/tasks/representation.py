@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
-from gaze_lightning.metrics import ClassificationReport, EmbeddingHealth, nearest_neighbour_probabilities
+from gaze_lightning.metrics import ClassificationReport, EmbeddingHealth, NearestNeighbours
 from gaze_lightning.models import Embedder
 from gaze_lightning.protocols import LabelType, OffersTwoViews
 from gaze_lightning.tasks.base import GazeTask, OptimizerName, ScheduleName
@@ -31,8 +32,10 @@ class RepresentationTask(GazeTask):
     ``val/knn_accuracy``: the vote of the nearest labelled training films, by the cosine of the backbone's pooled
     features.
 
-    A test fits a linear probe on the features of all labelled training films, its strength chosen on the validation
-    films, and takes the vote of the nearest of these training films. Nothing here trains the network.
+    A test fits a linear probe on the features of labelled training films, its strength chosen on the validation films,
+    and takes the vote of the nearest of these training films. Nothing here trains the network. Where ``probe_films``
+    leaves films out, the rest is balanced over the classes (by the data module's ``reference_loader``), and the
+    probabilities are those of films in which rare classes are more frequent than in all.
 
     Args:
         class_names: names of the ``K`` classes; may be empty.
@@ -40,6 +43,8 @@ class RepresentationTask(GazeTask):
         neighbours: nearest films that vote.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours; None: all, in memory (``C`` features of 4 to 8 bytes each) and through scikit-learn.
         optimizer: see ``GazeTask``.
         lr: see ``GazeTask``.
         weight_decay: see ``GazeTask``.
@@ -50,12 +55,14 @@ class RepresentationTask(GazeTask):
         model: the network, set by the method.
 
     Raises:
-        ValueError: ``neighbours``, ``reference_films`` or the temperature are not positive.
+        ValueError: ``neighbours``, ``reference_films``, ``probe_films`` or the temperature are not positive.
     """
 
     needs_classes = False
     classifier_note = "linear probe on frozen features"
     """Where the probabilities of a test come from."""
+    result_notes: tuple[str, ...] = ()
+    """Sentences that readers of the test's results must know; the table repeats them."""
     model: Embedder
 
     def __init__(
@@ -66,6 +73,7 @@ class RepresentationTask(GazeTask):
         neighbours: int,
         neighbour_temperature: float,
         reference_films: int | None,
+        probe_films: int | None,
         optimizer: OptimizerName,
         lr: float,
         weight_decay: float,
@@ -81,15 +89,17 @@ class RepresentationTask(GazeTask):
             schedule=schedule,
             warmup=warmup,
         )
-        if neighbours < 1 or (reference_films is not None and reference_films < 1) or not neighbour_temperature > 0:
+        numbers = [number for number in (neighbours, reference_films, probe_films) if number is not None]
+        if min(numbers) < 1 or not neighbour_temperature > 0:
             raise ValueError(
                 f"neighbours is {neighbours}, neighbour_temperature {neighbour_temperature}, reference_films "
-                f"{reference_films}: all must be positive"
+                f"{reference_films}, probe_films {probe_films}: all must be positive"
             )
-        self._neighbours, self._temperature, self._reference_films = neighbours, neighbour_temperature, reference_films
+        self._neighbours, self._temperature = neighbours, neighbour_temperature
+        self._reference_films, self._probe_films = reference_films, probe_films
         self.val_health = EmbeddingHealth()
         self.val_report = ClassificationReport(class_names, label_type) if class_names else None
-        self._bank: ReferenceBank | None = None
+        self._neighbourhood: NearestNeighbours | None = None
         self._probe: LinearProbe | None = None
 
     def forward(self, image: Tensor) -> Tensor:
@@ -107,14 +117,14 @@ class RepresentationTask(GazeTask):
         if not self.class_names:
             return
         most = self.trainer.num_sanity_val_steps if self.trainer.sanity_checking else math.inf
-        self._bank = self._reference("train", self._reference_films, most)
+        self._neighbourhood = self._voters(self._reference("train", self._reference_films, most))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Called by Lightning."""
         embedded = self.model(batch["image"])
         self.val_health.update(F.normalize(embedded.projection.float(), dim=1), batch["sample_id"])
-        if self._bank is not None and self.val_report is not None and "label" in batch:
-            label, probability = batch["label"], self._vote(self._bank, embedded.features)
+        if self._neighbourhood is not None and self.val_report is not None and "label" in batch:
+            label, probability = batch["label"], self._neighbourhood.probabilities(embedded.features)
             if self.label_type == "single":
                 probability, label = probability[label >= 0], label[label >= 0]
             self.val_report.update(probability, label)
@@ -123,12 +133,12 @@ class RepresentationTask(GazeTask):
         """Called by Lightning."""
         values = {f"val/{name}": value.float() for name, value in self.val_health.compute().items()}
         self.val_health.reset()
-        if self._bank is not None and self.val_report is not None:
+        if self._neighbourhood is not None and self.val_report is not None:
             report = self.val_report.compute()
             self.val_report.reset()
             self.log("val/knn_auroc_macro", report["auroc_macro"].float(), prog_bar=True, sync_dist=True)
             values["val/knn_accuracy"] = report["accuracy"].float()
-        self._bank = None
+        self._neighbourhood = None
         self.log_dict(values, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
@@ -137,16 +147,24 @@ class RepresentationTask(GazeTask):
         Raises:
             ConfigurationError: there are no labelled training films.
         """
-        self._bank, self._probe = None, None
+        self._neighbourhood, self._probe, self.result_notes = None, None, ()
         if not self.class_names:
             return
-        self._bank, validate = self._reference("train", None), self._reference("validate", None)
-        if self._bank is None:
+        bank = self._reference("train", self._probe_films)
+        validate = self._reference("validate", None)
+        if bank is None:
             raise ConfigurationError(
                 "the test of a pre-training fits a linear probe on labelled training films, and there are none: test "
                 "with the data of the training"
             )
-        probe = _fit_probe(self._bank, validate, self.label_type, self.class_names) if self.global_rank == 0 else None
+        if self._probe_films is not None and len(bank.label) >= self._probe_films:
+            self.result_notes = (
+                f"Linear probe and neighbours have learnt from {len(bank.label):,} training films, the most that"
+                " model.init_args.probe_films allows; if there are more, these are balanced over the classes."
+                " Accuracy and likelihood then refer to other base rates than those of the data; AUROC does not.",
+            )
+        self._neighbourhood = self._voters(bank)
+        probe = _fit_probe(bank, validate, self.label_type, self.class_names) if self.global_rank == 0 else None
         self._probe = self.trainer.strategy.broadcast(probe)  # fitted once, the same in every process
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -157,19 +175,19 @@ class RepresentationTask(GazeTask):
             ``extra_probabilities`` ``{"knn": [B, K]}`` of the nearest neighbours.
         """
         result = self.predict_step(batch, batch_idx)
-        if self._probe is None or self._bank is None:
+        if self._probe is None or self._neighbourhood is None:
             return result
         features = result["features"]
         probability = torch.from_numpy(self._probe.probabilities(features.cpu().numpy()))
         return result | {
             "label": batch["label"],
             "probability": probability,
-            "extra_probabilities": {"knn": self._vote(self._bank, features)},
+            "extra_probabilities": {"knn": self._neighbourhood.probabilities(features)},
         }
 
     def on_test_epoch_end(self) -> None:
         """Called by Lightning."""
-        self._bank, self._probe = None, None
+        self._neighbourhood, self._probe = None, None
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Called by Lightning; needs ``image`` and ``sample_id`` only.
@@ -207,19 +225,26 @@ class RepresentationTask(GazeTask):
         loader = self.two_views().reference_loader(part, n)
         return ReferenceBank.of(self, loader, self.forward, None if math.isinf(most) else int(most))
 
-    def _vote(self, bank: ReferenceBank, features: Tensor) -> Tensor:
-        return nearest_neighbour_probabilities(
-            features, *bank, self._neighbours, self._temperature, len(self.class_names), self.label_type
-        )
+    def _voters(self, bank: ReferenceBank | None) -> NearestNeighbours | None:
+        if bank is None:
+            return None
+        return NearestNeighbours(*bank, self._neighbours, self._temperature, len(self.class_names), self.label_type)
 
 
 def _fit_probe(
     train: ReferenceBank, validate: ReferenceBank | None, label_type: LabelType, class_names: list[str]
 ) -> "LinearProbe":
-    from gaze_lightning.evaluation.linear_probe import LinearProbe  # scikit-learn: a second that only tests shall wait
+    # scikit-learn: a second that only tests shall wait
+    from gaze_lightning.evaluation.linear_probe import FIXED_STRENGTH, STRENGTHS, LinearProbe
 
     def arrays(bank: ReferenceBank) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
         return bank.features.cpu().numpy(), bank.label.cpu().numpy()
 
+    n, features = train.features.shape
+    tried = (FIXED_STRENGTH,) if validate is None else STRENGTHS
+    rank_zero_info(
+        f"Linear probe: fitting {len(class_names)} classes on {features:,} features of {n:,} films, with the L2 "
+        f"strengths per film {', '.join(f'{strength:g}' for strength in tried)}"
+    )
     held_out = None if validate is None else arrays(validate)
     return LinearProbe.fit(*arrays(train), label_type, len(class_names), validation=held_out)

@@ -26,7 +26,8 @@ class SimCLR(ContrastiveTask):
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         backbone: any timm CNN that returns a feature map.
         in_chans: channels of its first layer; 3 repeats the film.
-        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        pretrained: ``false``, ``true`` (timm's weights), a weights file, or the folder of a pre-training run or one of
+            its checkpoints; read when training starts.
         output_stride: pixels per cell of the last map.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
@@ -44,12 +45,17 @@ class SimCLR(ContrastiveTask):
         neighbours: nearest films that vote in validation and test.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours, balanced over the classes; None: all.
         optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
         lr: learning rate, with a schedule its largest value; published for 256 films in a step.
         weight_decay: of matrices and kernels only.
         schedule: ``constant``, ``one_cycle`` or ``cosine``.
         warmup: rising fraction of a schedule.
     """
+
+    shares_batch_statistics = True
+    """The original normalises over the batches of all processes."""
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class SimCLR(ContrastiveTask):
         neighbours: int = 20,
         neighbour_temperature: float = 0.07,
         reference_films: int | None = 2048,
+        probe_films: int | None = 20000,
         optimizer: OptimizerName = "lars",
         lr: float = 0.3,
         weight_decay: float = 1e-6,
@@ -97,6 +104,7 @@ class SimCLR(ContrastiveTask):
             neighbours=neighbours,
             neighbour_temperature=neighbour_temperature,
             reference_films=reference_films,
+            probe_films=probe_films,
             optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,

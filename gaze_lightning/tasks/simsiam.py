@@ -1,16 +1,15 @@
 """SimSiam, with or without positives by gaze."""
 
-from torch import Tensor
-
 from gaze_lightning.batch import Batch
 from gaze_lightning.losses import AttractionLoss, Normalise
 from gaze_lightning.models import PositivesMode, ProjectionHead
 from gaze_lightning.protocols import LabelType
+from gaze_lightning.tasks.attraction import AttractionTask
 from gaze_lightning.tasks.base import OptimizerName, ScheduleName
-from gaze_lightning.tasks.contrastive import Contrast, ContrastiveTask
+from gaze_lightning.tasks.contrastive import Contrast
 
 
-class SimSiam(ContrastiveTask):
+class SimSiam(AttractionTask):
     """Simple siamese networks (Chen and He, CVPR 2021), and McGIP on them.
 
     From the projection of each view the predictor guesses that of the other view, which gets no gradient from it;
@@ -29,7 +28,8 @@ class SimSiam(ContrastiveTask):
         label_type: ``"single"`` (exclusive classes) or ``"multi"`` (independent classes).
         backbone: any timm CNN that returns a feature map.
         in_chans: channels of its first layer; 3 repeats the film.
-        pretrained: ``false``, ``true`` (timm's weights) or the path of a weights file; read when training starts.
+        pretrained: ``false``, ``true`` (timm's weights), a weights file, or the folder of a pre-training run or one of
+            its checkpoints; read when training starts.
         output_stride: pixels per cell of the last map.
         mean: subtracted from the films (range [0, 1]).
         std: divides the films.
@@ -45,6 +45,8 @@ class SimSiam(ContrastiveTask):
         neighbours: nearest films that vote in validation and test.
         neighbour_temperature: of their votes, ``exp(cosine / temperature)``.
         reference_films: labelled training films among which validation looks for them; None: all.
+        probe_films: labelled training films on which a test fits the linear probe and among which it looks for
+            neighbours, balanced over the classes; None: all.
         optimizer: ``adam``, ``adamw``, ``sgd`` or ``lars``.
         lr: learning rate, with a schedule its largest value; published for 256 films in a step.
         weight_decay: of matrices and kernels only.
@@ -54,6 +56,9 @@ class SimSiam(ContrastiveTask):
     Attributes:
         predictor: from the projection of one view to that of the other one.
     """
+
+    shares_batch_statistics = True
+    """The original normalises over the batches of all processes."""
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class SimSiam(ContrastiveTask):
         neighbours: int = 20,
         neighbour_temperature: float = 0.07,
         reference_films: int | None = 2048,
+        probe_films: int | None = 20000,
         optimizer: OptimizerName = "sgd",
         lr: float = 0.05,
         weight_decay: float = 1e-4,
@@ -100,6 +106,7 @@ class SimSiam(ContrastiveTask):
             neighbours=neighbours,
             neighbour_temperature=neighbour_temperature,
             reference_films=reference_films,
+            probe_films=probe_films,
             optimizer=optimizer,
             lr=lr,
             weight_decay=weight_decay,
@@ -115,10 +122,4 @@ class SimSiam(ContrastiveTask):
         """Compute the loss of a training batch; it lies in [-1, 1]."""
         a, b = (self.model(batch[view]).projection for view in ("image", "second_view"))
         pairs = self.pairs_of_all(batch)
-        towards_b = self._attraction(self.predictor(a), b.detach(), pairs.same | pairs.related)
-        towards_a = self._attraction(self.predictor(b), a.detach(), pairs.same | pairs.related)
-        return Contrast(0.5 * (towards_b + towards_a), a, b, pairs.related)
-
-    def _attraction(self, prediction: Tensor, target: Tensor, positive: Tensor) -> Tensor:
-        loss: Tensor = self.contrastive_loss(self.on_all_ranks(prediction), self.on_all_ranks(target), positive)
-        return loss
+        return Contrast(0.5 * self.attraction(a, b, a.detach(), b.detach(), pairs), a, b, pairs.related)

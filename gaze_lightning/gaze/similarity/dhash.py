@@ -34,7 +34,8 @@ class DHash(GazeSimilarity):
             Gaussian, however small, sets all bits up to the right border, and a map and its mirror image have those
             in common.
         weight: what each fixation counts: ``duration``, ``count`` or ``density``. Our choice; the released code reads
-            images.
+            images. Independent of the maps that training renders: ``data.init_args.gaze_weight`` does not reach this
+            measure, so give its weight here as well.
 
     Raises:
         ConfigurationError: if an argument is out of its range.

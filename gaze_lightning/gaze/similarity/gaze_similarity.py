@@ -14,10 +14,15 @@ class GazeSimilarity(ABC):
     Attributes:
         mirror_invariant: Whether mirroring one film alone, with its gaze, leaves all similarities unchanged.
         parallel: Whether blocks gain from several threads; else each block is a matrix product, which has its own.
+        needs_scan_paths: Whether readings must be rows of fixations in order of time; else a map's points do as well.
+        version: Of the measure's definition: raised by whoever changes what it computes. What was computed with another
+            one is not used any more; a new release of the package alone changes nothing.
     """
 
     mirror_invariant: bool = False
     parallel: bool = False
+    needs_scan_paths: bool = False
+    version: int = 1
 
     @property
     def parameters(self) -> dict[str, object]:

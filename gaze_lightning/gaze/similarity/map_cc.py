@@ -31,7 +31,8 @@ class MapCC(GazeSimilarity):
         subtract_mean: first subtract the mean map of all readings with gaze, so that the centre bias common to all
             does not dominate. A reading's similarities then depend on which others are given, and their last bit on the
             order.
-        weight: what each fixation counts: ``duration``, ``count`` or ``density``.
+        weight: what each fixation counts: ``duration``, ``count`` or ``density``. Independent of the maps that training
+            renders: ``data.init_args.gaze_weight`` does not reach this measure, so give its weight here as well.
 
     Raises:
         ConfigurationError: if an argument is out of its range.

@@ -32,7 +32,8 @@ class Moments(GazeSimilarity):
         w_m: weight of the size: 0.5 and 0.2; ``w_h + w_m`` is 1.
         side: height and width of the map in cells; 32 is McGIP's.
         weight: what each fixation counts: ``duration``, ``count`` or ``density``. Our choice; the released code reads
-            images.
+            images. Independent of the maps that training renders: ``data.init_args.gaze_weight`` does not reach this
+            measure, so give its weight here as well.
 
     Raises:
         ConfigurationError: if an argument is out of its range.

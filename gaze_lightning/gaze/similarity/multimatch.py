@@ -16,6 +16,9 @@ Array = npt.NDArray[np.float64]
 SCORES = ("vector", "direction", "length", "position", "duration")
 """Names of the five scores, in their order."""
 
+MOST_POINTS = 500
+"""Median length of the readings above which they are taken for raw samples of an eye tracker."""
+
 
 class MultiMatch(GazeSimilarity):
     """Weighted mean of the five MultiMatch scores (Jarodzka et al. 2010, Dewhurst et al. 2012).
@@ -43,6 +46,12 @@ class MultiMatch(GazeSimilarity):
     start and duration. A short last saccade replaces the one before by the sum of the last two of the path, as in the
     toolbox, also where that one had just been merged itself; a single saccade stays (the package fails there).
 
+    Scan paths are rows of fixations. Raw samples of an eye tracker (60 per second and more) are refused: their steps
+    are no saccades, and the work for a pair of readings grows with the square of their number. So are, where relations
+    are built, readers joined end to end and cells of a mean map (``needs_scan_paths``).
+
+    Durations are the fixations' own: ``data.init_args.gaze_weight`` does not reach this measure.
+
     The first call in a process compiles for some seconds; about 5 microseconds per pair and thread then (real readings
     of 47 fixations).
 
@@ -63,6 +72,7 @@ class MultiMatch(GazeSimilarity):
     """
 
     parallel = True
+    needs_scan_paths = True
 
     def __init__(
         self,
@@ -101,9 +111,18 @@ class MultiMatch(GazeSimilarity):
         """Simplify and pack the scan paths, and compile the comparison; see the base class.
 
         Raises:
+            ConfigurationError: If half of the readings that are long enough have more than ``MOST_POINTS`` points.
             ValueError: If the frame has no area.
         """
         check_frame(frame)
+        lengths = [len(path) for path in gaze if len(path) >= self.minimum_fixations]
+        if lengths and (median := float(np.median(lengths))) > MOST_POINTS:
+            raise ConfigurationError(
+                f"MultiMatch compares rows of fixations, but the median reading has {median:,.0f} points (more than "
+                f"{MOST_POINTS}): these look like the raw samples of an eye tracker. Use "
+                "data.init_args.point_source=fixations (in a gaze file of your own: fixations in place of samples), or "
+                "a measure of maps (MapCC, DHash, Moments)"
+            )
         return PreparedMultiMatch([self._saccades(path, frame) for path in gaze], math.hypot(*frame), self.weights)
 
     def _saccades(self, path: Fixations, frame: tuple[int, int]) -> Array:

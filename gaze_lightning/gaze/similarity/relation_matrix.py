@@ -80,6 +80,7 @@ class RelationMatrix:
         similarity: npt.NDArray[np.float32],
         threshold: float,
         digest: str = "",
+        films: npt.NDArray[np.int64] | None = None,
     ) -> Self:
         """Keep the pairs of valid readings whose similarity is greater than the threshold.
 
@@ -89,6 +90,8 @@ class RelationMatrix:
             similarity: float32 ``[N, N]``, symmetric; may be a memory map, it is read row by row.
             threshold: strict; compared as float32, as precise as similarities are.
             digest: see the class.
+            films: int64 ``[N]``, number of each reading's film: pairs of one film are left out, they are positives
+                anyway; None: no two readings are of one film.
 
         Raises:
             ValueError: the similarities are not ``[N, N]``, or not symmetric about the threshold.
@@ -106,6 +109,8 @@ class RelationMatrix:
             row = np.asarray(similarity[i], dtype=np.float32)
             above = valid & (row > bound)
             above[i] = False
+            if films is not None:
+                above &= films != films[i]
             columns = np.flatnonzero(above)
             indptr[i + 1] += len(columns)
             indices.append(columns.astype(np.int32))

@@ -20,9 +20,10 @@ from gaze_lightning.metrics.functional.localisation import (
     pointing_game,
     pointing_game_cells,
 )
-from gaze_lightning.metrics.functional.nearest_neighbours import nearest_neighbour_probabilities
+from gaze_lightning.metrics.functional.nearest_neighbours import NearestNeighbours
 
 __all__ = [
+    "NearestNeighbours",
     "PointingGame",
     "alignment",
     "as_distribution",
@@ -32,7 +33,6 @@ __all__ = [
     "embedding_std",
     "energy_inside",
     "iou_at_threshold",
-    "nearest_neighbour_probabilities",
     "nss",
     "pointing_game",
     "pointing_game_cells",

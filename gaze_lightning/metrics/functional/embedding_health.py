@@ -18,14 +18,15 @@ def alignment(a: Tensor, b: Tensor) -> Tensor:
         b: ``[B, D]``; ``b[i]`` belongs to ``a[i]``.
 
     Returns:
-        A float64 scalar in [0, 4]: 0 where all pairs agree, 2 on average for unrelated ones; NaN without a pair.
+        A float64 scalar in [0, 4]: 0 where all pairs agree, 2 on average for unrelated ones; NaN without a pair, or
+        where a value is not finite. Nothing waits for the device.
 
     Raises:
-        ValueError: the shapes are not one ``[B, D]``, or a value is not finite.
+        ValueError: the shapes are not one ``[B, D]``.
     """
     if a.shape != b.shape:
         raise ValueError(f"alignment needs pairs, got {tuple(a.shape)} and {tuple(b.shape)}")
-    return (_normalised(a) - _normalised(b)).square().sum(1).mean()
+    return (_unit(a) - _unit(b)).square().sum(1).mean()
 
 
 def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
@@ -46,7 +47,7 @@ def uniformity(z: Tensor, t: float = 2.0) -> Tensor:
     """
     if not t > 0:
         raise ValueError(f"t is {t}: it must be positive")
-    z = _normalised(z)
+    z = _unit(_checked(z))
     n = len(z)
     if n < 2:
         return z.new_tensor(math.nan)
@@ -68,12 +69,12 @@ def embedding_std(z: Tensor) -> Tensor:
     Returns:
         A float64 scalar, the mean over dimensions of the population standard deviation times ``sqrt(D)``: 0 where all
         embeddings point the same way, 1 where they are spread evenly over the sphere, never more. NaN for fewer than
-        two.
+        two, or where a value is not finite. Nothing waits for the device.
 
     Raises:
-        ValueError: ``z`` is not a finite ``[B, D]``.
+        ValueError: ``z`` is not ``[B, D]``.
     """
-    z = _normalised(z)
+    z = _unit(z)
     if len(z) < 2:
         return z.new_tensor(math.nan)
     return z.std(0, correction=0).mean() * math.sqrt(z.shape[1])
@@ -105,15 +106,22 @@ def effective_rank(z: Tensor) -> Tensor:
     return torch.where(total > 0, torch.special.entr(share).sum().exp(), 0.0)
 
 
-def _normalised(z: Tensor) -> Tensor:
-    return F.normalize(_checked(z), dim=1)
+def _unit(z: Tensor) -> Tensor:
+    """``z`` in float64, each of length one."""
+    return F.normalize(_shaped(z), dim=1)
 
 
-def _checked(z: Tensor) -> Tensor:
+def _shaped(z: Tensor) -> Tensor:
     """``z`` in float64."""
     if z.ndim != 2 or z.shape[1] == 0:
         raise ValueError(f"embeddings must be [B, D], got {tuple(z.shape)}")
+    return z.double()
+
+
+def _checked(z: Tensor) -> Tensor:
+    """``z`` in float64, finite; waits for the device."""
+    z = _shaped(z)
     bad = ~torch.isfinite(z).all(1)
     if bad.any():
         raise ValueError(f"{int(bad.sum())} of {len(z)} embeddings have NaN or infinite values")
-    return z.double()
+    return z
