@@ -17,7 +17,7 @@ from gaze_lightning.commands.relations import relations
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.gaze.similarity import MapCC, Moments, MultiMatch
 from gaze_lightning.layers import available, resolve
-from gaze_lightning.relations import open_relations
+from gaze_lightning.relations import open_artefact
 from tests.relation_fakes import Nearness, made_up_gaze
 
 
@@ -124,7 +124,7 @@ def no_page(monkeypatch):
 
 def test_a_task_gets_the_relations_of_the_training_readings(tmp_path, capsys, no_page):
     task, data = fit(tmp_path, callback(tmp_path, tau=0.5))
-    expected = open_relations(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False)
+    expected = open_artefact(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False).relations
     assert task.relations.ids == expected.ids
     np.testing.assert_array_equal(task.relations.dense(), expected.dense())
     assert len(expected.indices) > 0
@@ -171,7 +171,7 @@ def test_related_readings_are_drawn_together_where_asked(tmp_path, no_page):
 
 def test_a_control_draws_together_what_it_learns_from_and_the_files_describe_the_gaze(tmp_path, no_page):
     task, data = fit(tmp_path, callback(tmp_path, tau=0.5, related_share=0.25), task=Control())
-    expected = open_relations(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False)
+    expected = open_artefact(data.gaze, Nearness(), 0.5, None, tmp_path / "elsewhere", progress=False).relations
     assert data.together[0] is task.relations
     assert task.relations.ids == expected.shuffled(3).ids != expected.ids
     assert no_page[0][1].ids == expected.ids

@@ -1,6 +1,6 @@
 """Relations between readings as files: built once, named, loaded read-only."""
 
-from gaze_lightning.relations.access import open_artefact, open_relations
+from gaze_lightning.relations.access import open_artefact
 from gaze_lightning.relations.artefact import Artefact, load_artefact, save_artefact
 from gaze_lightning.relations.digest import gaze_digest
 from gaze_lightning.relations.scores import similarity_scores
@@ -15,7 +15,6 @@ __all__ = [
     "gaze_digest",
     "load_artefact",
     "open_artefact",
-    "open_relations",
     "print_statistics",
     "save_artefact",
     "similarity_scores",

@@ -29,20 +29,6 @@ from gaze_lightning.relations.thresholds import Threshold, number_of_pairs
 _SCORES, _VALID = "similarity.npy", "valid.npy"
 
 
-def open_relations(
-    gaze: TrainingGaze,
-    measure: GazeSimilarity,
-    tau: float | None,
-    positive_rate: float | None,
-    folder: Path,
-    file: Path | None = None,
-    jobs: int = 0,
-    progress: bool = True,
-) -> RelationMatrix:
-    """The relations of `open_artefact` alone."""
-    return open_artefact(gaze, measure, tau, positive_rate, folder, file, jobs, progress).relations
-
-
 def open_artefact(
     gaze: TrainingGaze,
     measure: GazeSimilarity | None,
