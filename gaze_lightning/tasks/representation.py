@@ -136,7 +136,8 @@ class RepresentationTask(GazeTask):
         if self._neighbourhood is not None and self.val_report is not None:
             report = self.val_report.compute()
             self.val_report.reset()
-            self.log("val/knn_auroc_macro", report["auroc_macro"].float(), prog_bar=True, sync_dist=True)
+            self.log("knn_auroc", report["auroc_macro"].float(), prog_bar=True, logger=False, sync_dist=True)
+            values["val/knn_auroc_macro"] = report["auroc_macro"].float()
             values["val/knn_accuracy"] = report["accuracy"].float()
         self._neighbourhood = None
         self.log_dict(values, sync_dist=True)
