@@ -48,3 +48,21 @@ def phantom_arguments(phantom_root: Path, phantom_knobs: PhantomKnobs) -> list[s
     knobs = vars(phantom_knobs) | {"phantom_seed": phantom_knobs.seed, "root": phantom_root}
     extras = ("seed", "raw_gaze", "reflacx_gaze", "dicom", "report_labels")
     return [f"--data.init_args.{key}={value}" for key, value in knobs.items() if key not in extras]
+
+
+@pytest.fixture
+def decoded(tmp_path, monkeypatch):
+    """Names of the films that were decoded so far, by any process."""
+    from data_modules.films import reading as film_reading
+
+    log = tmp_path / "decoded films"
+    log.touch()
+    real = film_reading.read_film
+
+    def read_film(path, *rest):
+        with log.open("a") as file:
+            file.write(f"{path.name}\n")
+        return real(path, *rest)
+
+    monkeypatch.setattr(film_reading, "read_film", read_film)
+    return lambda: sorted(log.read_text().splitlines())

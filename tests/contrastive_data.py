@@ -114,3 +114,20 @@ def trainer(path, epochs=1, **options):
     quiet |= {"enable_model_summary": False, "accelerator": "cpu", "log_every_n_steps": 1, "num_sanity_val_steps": 0}
     quiet |= {"use_distributed_sampler": False, "reload_dataloaders_every_n_epochs": 1, "limit_val_batches": 0}
     return Trainer(default_root_dir=path, max_epochs=epochs, **(quiet | options))
+
+
+def batch_of(n=8):
+    return collate(films("train", n))
+
+
+def fit(task, path, epochs=1, data=None, given=None, **options):
+    if given is not None:
+        task.set_relations(given)
+    run = trainer(path, epochs, **options)
+    run.fit(task, datamodule=data or TwoViews())
+    return run
+
+
+def equal(a, b, but=()):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[name], b[name]) for name in a if name not in but)

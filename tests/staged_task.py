@@ -1,6 +1,7 @@
 """A tiny task and tiny data for the tests of staged training; importable by the processes that some of them start."""
 
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,7 @@ def eventful_run(folder: Path, callbacks=(), resume: bool = False):
         ckpt_path=last if resume else None,
         num_sanity_val_steps=0,
     )
+
+
+def stages_json(path):
+    return json.loads((path / "stages.json").read_text())
