@@ -15,6 +15,10 @@ RUN ?=
 CKPT ?= best
 IMAGES ?=
 PRETRAINED ?=
+SWEEP ?=
+ID ?=
+COUNT ?=
+ONLY ?=
 ROOT ?= data/phantom
 ARGS ?=
 BENCH ?= saliency cache loader triplet multimatch positives
@@ -35,21 +39,22 @@ LAYERS := --config $(EXP) --config data/$(DATA) --config trainer/$(TRAINER) --co
 	$(if $(SEED),--seed_everything=$(SEED)) $(if $(filter-out 1,$(THREADS)),--threads=$(THREADS))
 
 # A misspelt variable or target must not pass in silence.
-KNOWN := EXP DATA DATA_ROOT SETTING SEED TRAINER LOGGER RUN CKPT IMAGES ROOT PRETRAINED BENCH ARGS VENV PYTHON THREADS MAKEFLAGS SHELL
+KNOWN := EXP DATA DATA_ROOT SETTING SEED TRAINER LOGGER RUN CKPT IMAGES ROOT PRETRAINED SWEEP ID COUNT ONLY BENCH ARGS VENV PYTHON THREADS MAKEFLAGS SHELL
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN),$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error no variable is called $(UNKNOWN); there are: $(filter-out MAKEFLAGS SHELL,$(KNOWN)))
 endif
 
-.PHONY: help install known-experiment train resume test-model predict check-data cache relations preview phantom list test test-fast lint format typecheck bench clean
+.PHONY: help install known-experiment train resume test-model predict check-data cache relations preview phantom sweep agent list test test-fast lint format typecheck bench matrix clean
 
 help: ## this text
 	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'
 	@grep -hE '^[a-z-]+:.*## ' $(HERE)Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@printf '\nVariables of train: EXP= DATA=phantom|egd_cxr|reflacx|joint|mimic_cxr|cxr_p|manifest DATA_ROOT=\n'
-	@printf '                    SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp\n'
-	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=runs/...|file|true THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n\nExperiments:\n'
+	@printf '                    SETTING=demo|paper SEED= TRAINER=auto|cpu|gpu|ddp|slurm\n'
+	@printf '                    LOGGER=csv|tensorboard|wandb PRETRAINED=runs/...|file|true THREADS=1 VENV=.venv ARGS="--model.init_args.lr=1e-4 ..."\n'
+	@printf 'of sweep and agent: SWEEP= DATA= SETTING= SEED=; ID= COUNT= and what belongs to a machine: DATA_ROOT= TRAINER= PRETRAINED=\n\nExperiments:\n'
 	@for file in $(HERE)experiments/*.yaml; do printf '  %-45s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')"; done
 
 install: $(RUNTIME) ## install into VENV (done by the other targets when needed)
@@ -102,6 +107,15 @@ preview: $(RUNTIME) ## draw films with fixations and maps: make preview DATA=ref
 phantom: $(RUNTIME) ## write the synthetic data set somewhere: make phantom ROOT=/tmp/phantom ARGS="--knobs.n_train 20"
 	$(GAZE) phantom --root '$(ROOT)' $(ARGS)
 
+sweep: $(RUNTIME) ## create a W&B sweep: make sweep SWEEP=ggcam_resnet50 DATA=reflacx [ARGS=--dry-run]
+	@[ -n "$(SWEEP)" ] || { echo "Which sweep? make sweep SWEEP=<name>. There are:" >&2; for file in $(HERE)experiments/sweeps/*.yaml; do printf '  %-28s %s\n' "$$(basename $$file .yaml)" "$$(head -n 1 $$file | sed 's/^# *//')" >&2; done; exit 2; }
+	$(GAZE) sweep '$(SWEEP)' $(SOURCE) $(if $(SEED),--seed_everything=$(SEED)) $(ARGS)
+
+agent: $(RUNTIME) ## run trials of a sweep: make agent ID=<entity>/<project>/<id> [COUNT=10 TRAINER=gpu DATA_ROOT=/data]
+	@[ -n "$(ID)" ] || { echo "Which sweep? make agent ID=<entity>/<project>/<id>, as make sweep printed it" >&2; exit 2; }
+	$(GAZE) agent '$(ID)' $(if $(COUNT),--count $(COUNT)) --config trainer/$(TRAINER) $(if $(DATA_ROOT),'--data.init_args.root=$(DATA_ROOT)') \
+		$(if $(PRETRAINED),'--model.init_args.pretrained=$(PRETRAINED)') $(if $(filter-out 1,$(THREADS)),--threads=$(THREADS)) $(ARGS)
+
 list: $(RUNTIME) ## the experiments and layers
 	@$(GAZE) list
 
@@ -122,6 +136,9 @@ typecheck: $(DEV) ## mypy, strict
 
 bench: $(DEV) ## benchmarks, each with a correctness check inside: make bench [BENCH=loader]
 	for name in $(BENCH); do OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m benchmarks.$$name $(ARGS) || exit; done
+
+matrix: $(DEV) ## every experiment on two processes and on one, with a table: make matrix [ONLY=ggcam_resnet50] [ARGS=--tasks]
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m tests.matrix $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean: ## remove caches of tools (never runs, data or the environment)
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

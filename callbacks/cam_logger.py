@@ -34,16 +34,14 @@ class CAMLogger(Callback):
     all modules are the same with and without this callback. Models with neither ``class_activation_maps`` nor
     ``predict_saliency`` are skipped.
 
-    Pages go to W&B only when a ``WandbLogger`` is in use and the data module declares its images open
-    (``open_data``), or when ``upload_to_cloud`` acknowledges it; the acknowledgement is recorded in the run folder
-    (``cloud_upload_acknowledged.txt``). PhysioNet's agreement forbids sending its images to such services.
+    Pages are offered to the loggers that send pictures elsewhere (``GuardedWandbLogger``), which do so where the
+    source is declared open or somebody has allowed it.
 
     Args:
         every_n_epochs: draw after the validation of every n-th epoch; 0: not during training.
         n_cases: how many cases.
         on_test: draw in ``test`` too.
         cases_per_page: rows of a page.
-        upload_to_cloud: acknowledge that images of this source may be uploaded.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class CAMLogger(Callback):
         n_cases: int = 6,
         on_test: bool = True,
         cases_per_page: int = 3,
-        upload_to_cloud: bool = False,
     ) -> None:
         super().__init__()
         if every_n_epochs < 0 or n_cases < 1 or cases_per_page < 1:
@@ -64,7 +61,6 @@ class CAMLogger(Callback):
         self.n_cases = n_cases
         self.on_test = on_test
         self.cases_per_page = cases_per_page
-        self.upload_to_cloud = upload_to_cloud
         self._told: set[str] = set()
         self._chosen: dict[str, list[int]] = {}
 
@@ -116,14 +112,7 @@ class CAMLogger(Callback):
             page = folder / f"page_{start // self.cases_per_page + 1:02d}.png"
             save_png(draw(cases[start : start + self.cases_per_page], names, note=note), page)
             pages.append(page)
-        self._share(trainer, key, pages)
-
-    def _share(self, trainer: Trainer, key: str, pages: list[Path]) -> None:
-        refusal = share_pictures(
-            trainer, f"cams/{key}", pages, what="CAM panels", owner="CAMLogger", acknowledged=self.upload_to_cloud
-        )
-        if refusal is not None:
-            self._tell(refusal)
+        share_pictures(trainer, f"cams/{key}", pages, "CAM panels")
 
     def _tell(self, text: str) -> None:
         if text not in self._told:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.distributed import ProcessGroup
 
-from callbacks.gathering import all_ranks, data_note
+from callbacks.gathering import all_ranks, data_note, patience
 from callbacks.panel_parts import save_png
 from callbacks.relation_page import draw_relation_page
 from gaze_lightning.errors import ConfigurationError
@@ -100,7 +101,8 @@ class GazeRelations(Callback):
                 "of the project's data modules, or train without relations (model.init_args.positives: none)"
             )
         gaze = _on_all(lambda: self._gaze(data))
-        _on_all(lambda: self.open(gaze) if trainer.local_rank == 0 else None)
+        with patience() as group:  # building takes hours on all of MIMIC-CXR
+            _on_all(lambda: self.open(gaze) if trainer.local_rank == 0 else None, group)
         artefact = _on_all(lambda: self.open(gaze, progress=False))
         if self.measure is None:  # the file tells it
             invariant = bool(getattr(getattr(similarity, artefact.measure, None), "mirror_invariant", False))
@@ -138,7 +140,7 @@ def gaze_remedy(data: object) -> str:
     return str(getattr(data, "gaze_remedy", "choose data with gaze"))
 
 
-def _on_all(work: Callable[[], _Found]) -> _Found:
+def _on_all(work: Callable[[], _Found], group: ProcessGroup | None = None) -> _Found:
     """Do something on every process; if it fails on one, it fails on all, and none waits for another in vain."""
     found: _Found | None = None
     failed: Exception | None = None
@@ -146,7 +148,7 @@ def _on_all(work: Callable[[], _Found]) -> _Found:
         found = work()
     except Exception as error:  # whatever it is, the others wait for an answer
         failed = error
-    reasons = all_ranks([None if failed is None else (isinstance(failed, ConfigurationError), _text(failed))])
+    reasons = all_ranks([None if failed is None else (isinstance(failed, ConfigurationError), _text(failed))], group)
     if failed is not None:
         raise failed
     for reason in reasons:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from callbacks.cam_cases import numpy_of
@@ -22,6 +21,7 @@ from gaze_lightning.evaluation.map_comparison_table import print_map_comparison
 from gaze_lightning.protocols import FilmStatistics, HasGlobalMap, OffersTrainingFilms
 
 _FOLDER = "attention"
+_PICTURES = "Pictures of the global map"
 
 
 class GlobalMapLogger(Callback):
@@ -37,23 +37,20 @@ class GlobalMapLogger(Callback):
 
     Mean film and gaze come from a data module with ``OffersTrainingFilms``: they are those of the training part of the
     data that are tested. Without such a module, and without a training part, only the map is shown. Only the process
-    of rank zero works, and the training does not notice. Pictures go to W&B as those of ``CAMLogger`` do: where the
-    data module declares its images open, or ``upload_to_cloud`` acknowledges it.
+    of rank zero works, and the training does not notice. Pictures are offered to online loggers as those of
+    ``CAMLogger`` are.
 
     Args:
         every_n_epochs: keep the map of every n-th epoch, and of the last; 0: nothing during training.
-        upload_to_cloud: acknowledge that pictures made of the training films may be uploaded.
     """
 
-    def __init__(self, every_n_epochs: int = 1, upload_to_cloud: bool = False) -> None:
+    def __init__(self, every_n_epochs: int = 1) -> None:
         super().__init__()
         if every_n_epochs < 0:
             raise ValueError(f"every_n_epochs={every_n_epochs} must not be negative")
         self.every_n_epochs = every_n_epochs
-        self.upload_to_cloud = upload_to_cloud
         self._epoch: int | None = None
         self._unprinted: MapComparison | None = None
-        self._told: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the map before the first step of a training; a resumed one has it already."""
@@ -82,7 +79,7 @@ class GlobalMapLogger(Callback):
             for name, values in _kept(path.parent / "maps", self._epoch)
         ]
         save_png(draw_evolution(maps, where.numpy(), film=films.mean, note=data_note(trainer)), path)
-        self._share(trainer, "evolution", path)
+        share_pictures(trainer, f"{_FOLDER}/evolution", [path], _PICTURES)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare and draw the map that was tested."""
@@ -106,7 +103,7 @@ class GlobalMapLogger(Callback):
             note=data_note(trainer),
         )
         save_png(figure, folder / "map.png")
-        self._share(trainer, "map", folder / "map.png")
+        share_pictures(trainer, f"{_FOLDER}/map", [folder / "map.png"], _PICTURES)
         self._unprinted = comparison
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -120,19 +117,6 @@ class GlobalMapLogger(Callback):
         if values is not None:
             _save(Path(trainer.default_root_dir) / _FOLDER / "maps" / f"{name}.npy", numpy_of(values))
         return values
-
-    def _share(self, trainer: Trainer, name: str, page: Path) -> None:
-        refusal = share_pictures(
-            trainer,
-            f"{_FOLDER}/{name}",
-            [page],
-            what="Pictures of the global map",
-            owner=type(self).__name__,
-            acknowledged=self.upload_to_cloud,
-        )
-        if refusal is not None and refusal not in self._told:
-            self._told.add(refusal)
-            rank_zero_info(refusal)
 
 
 class _Films(NamedTuple):

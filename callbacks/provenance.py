@@ -39,8 +39,9 @@ class Provenance(Callback):
     """Write ``provenance.json`` into the run folder: one entry per call of ``fit``, ``test`` and the like.
 
     An entry is written when the call starts (state ``running``) and again when it ends, with the wall time and the
-    state ``finished`` or ``stopped by <error>``. Earlier entries stay, so a resumed run shows each of its parts.
-    ``fit`` also asks the data module for ``split.csv``, if it offers ``write_split(path)``. Process of rank zero only.
+    state ``finished``, ``stopped by <error>`` or what another callback has noted (``pre-empted in epoch 3``). Earlier
+    entries stay, so a resumed run shows each of its parts. ``fit`` also asks the data module for ``split.csv``, if it
+    offers ``write_split(path)``. Process of rank zero only.
     """
 
     def __init__(self) -> None:
@@ -82,8 +83,25 @@ class Provenance(Callback):
         self._end(trainer, "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what stopped the run: the error's class, not its text, which may hold ids."""
-        self._end(trainer, f"stopped by {type(exception).__name__}")
+        """Write what stopped the run: the error's class, not its text, which may hold ids; what was noted stays."""
+        noted = self._entry is not None and self._entry["state"] != "running"
+        self._end(trainer, self._entry["state"] if noted and self._entry else f"stopped by {type(exception).__name__}")
+
+    def note(self, trainer: Trainer, state: str) -> int:
+        """Write a state before the end of the call, which may not be reached; the call may yet finish.
+
+        Args:
+            trainer: whose run this is.
+            state: e.g. ``pre-empted in epoch 3``.
+
+        Returns:
+            How many earlier calls of this kind were left in the same state; 0 on processes that write nothing.
+        """
+        if self._entry is None:
+            return 0
+        self._entry |= {"state": state, "wall_time_s": round(time.monotonic() - self._since, 3)}
+        self._write(Path(trainer.default_root_dir))
+        return sum((one["stage"], one["state"]) == (self._entry["stage"], state) for one in self._entries)
 
     def _end(self, trainer: Trainer, state: str) -> None:
         if self._entry is None:

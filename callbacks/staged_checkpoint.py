@@ -35,6 +35,9 @@ class StagedCheckpoint(ModelCheckpoint):
     recorded path, so that a run folder can be moved.
     """
 
+    selects_result = True
+    """Whether the best epoch so far is one of the last selecting stage, whose best checkpoint is the run's result."""
+
     _select = True
     _own: tuple[str | None, str, str | None] | None = None
     _outdated: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class StagedCheckpoint(ModelCheckpoint):
         self._select = stage.select
         if not stage.select:
             return
+        self.selects_result = final
         self.monitor = stage.monitor or monitor
         self.mode = stage.mode or mode
         self.filename = filename if final else f"{filename or '{epoch}-{step}'}-{stage.name}"
@@ -124,8 +128,13 @@ class StagedCheckpoint(ModelCheckpoint):
                     shelved.replace(present)
         trainer.strategy.barrier("best files")
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was found."""
+        return super().state_dict() | {"selects_result": self.selects_result}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what was found, also in another folder."""
+        self.selects_result = state_dict.get("selects_result", True)
         models = {self.find(path): score for path, score in state_dict.get("best_k_models", {}).items()}
         names = ("best_model_path", "kth_best_model_path", "last_model_path")
         paths = {name: self.find(state_dict.get(name, "")) for name in names}

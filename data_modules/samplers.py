@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
+from data_modules.errors import DataError
 from data_modules.related_order import RelatedOrder
 
 
@@ -159,12 +160,16 @@ def even_batch_size(n: int, world_size: int, batch_size: int) -> int:
         batch_size: wanted.
 
     Raises:
-        ValueError: if there are fewer samples than processes, or a size is not positive.
+        DataError: if there are fewer samples than processes.
+        ValueError: if a size is not positive.
     """
     if batch_size < 1 or world_size < 1:
         raise ValueError(f"batch_size and world_size must be positive, got {batch_size} and {world_size}")
     if n < world_size:
-        raise ValueError(f"{n} samples cannot be evaluated by {world_size} processes; use fewer devices")
+        raise DataError(
+            f"{world_size} processes cannot share the {n} sample(s) of a part that is evaluated: each needs one, or the"
+            f" others wait for it. Use fewer devices (--trainer.devices={max(1, n)}), or a split with more in each."
+        )
     fewest, over = divmod(n, world_size)
     if over == 0:
         return batch_size

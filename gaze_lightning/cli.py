@@ -9,28 +9,32 @@ from typing import Any
 
 import cv2
 import torch
+import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 import callbacks
 import data_modules
 import gaze_lightning.tasks as tasks
 from data_modules.errors import DataError
-from gaze_lightning.run_folder import is_first_process, new_run_folder
+from gaze_lightning import slurm
+from gaze_lightning.checkpoint_io import AtomicCheckpointIO
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.guarded_wandb import GuardedWandbLogger
+from gaze_lightning.launch import launcher
+from gaze_lightning.processes import note_of_other_number, refuse_other_number
+from gaze_lightning.run_folder import new_run_folder, take
 from gaze_lightning.sync_batch_norm import SyncBatchNorm
 
 __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"]
 
-# What W&B would otherwise take along: the console (with paths), the code patch, the command line and the host.
-_WANDB_PRIVACY = {
-    "WANDB_CONSOLE": "off",
-    "WANDB_DISABLE_CODE": "true",
-    "WANDB_DISABLE_GIT": "true",
-    "WANDB_X_DISABLE_META": "true",
-}
 _SIZES = "staged_training.sizes"
 _FROM_DATA = ("class_names", "label_type")  # the data tell them to the model; nobody gives them
 _UNWANTED = ("litlogger", "litmodels", "TPU available")
@@ -60,6 +64,11 @@ class LayeredConfigFile(ActionConfigFile):
             cfg[_SIZES] = {**before, **cfg[_SIZES]}
 
 
+def _asks_for_several_processes(config: Namespace) -> bool:
+    """Whether Lightning would choose ``ddp`` by itself."""
+    return config.trainer.num_nodes > 1 or str(config.trainer.devices) not in ("1", "auto", "-1")
+
+
 def _leaves_parameters_unused(config: Namespace) -> bool:
     """Whether DDP must look for parameters that get no gradient: those of frozen parts and of unused terms."""
     if any(stage.freeze or stage.train for stage in config.staged_training.stages or ()):
@@ -82,12 +91,15 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called by Lightning on rank zero before the first epoch."""
-        path = Path(trainer.default_root_dir) / "config.yaml"
-        if path.exists():  # `train` tests with the trainer that fitted: the configuration is the same
-            return
         # what a data module recognised in its folder: a test of this run must not look again and find something else
         for name, value in getattr(trainer.datamodule, "resolved", {}).items():  # type: ignore[attr-defined]
             self.config.data.init_args[name] = value
+        for logger in trainer.loggers:
+            if isinstance(logger, GuardedWandbLogger):
+                logger.log_configuration(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if path.exists():  # a resumed run: it stays what it was
+            return
         self.parser.save(self.config, path, skip_none=False, overwrite=False, multifile=False)
 
 
@@ -117,6 +129,8 @@ class GazeCLI(LightningCLI):
         )
 
     run_folder: Path
+    _placement: dict[str, int]
+    """Devices and nodes where SLURM says how many; not kept in the configuration, for another job may have others."""
     _learnt: list[str] | None = None
     """Classes of the checkpoint that was named."""
 
@@ -143,6 +157,8 @@ class GazeCLI(LightningCLI):
             ("checkpoint", callbacks.StagedCheckpoint),
             ("staged_training", callbacks.StagedTraining),
             ("epoch_seed", callbacks.EpochSeed),
+            ("rescaled_schedule", callbacks.RescaledSchedule),
+            ("acceleration", callbacks.Acceleration),
             ("relations", callbacks.GazeRelations),
             ("cam_logger", callbacks.CAMLogger),
             ("test_report", callbacks.TestReport),
@@ -150,6 +166,7 @@ class GazeCLI(LightningCLI):
             ("prediction_writer", callbacks.PredictionWriter),
             ("throughput", callbacks.Throughput),
             ("provenance", callbacks.Provenance),
+            ("preemption", callbacks.Preemption),
         ):
             parser.add_lightning_class_args(callback, section)
         parser.link_arguments("data.class_names", "model.init_args.class_names", apply_on="instantiate")
@@ -186,34 +203,52 @@ class GazeCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder and let everything write into it."""
         config = self.config[self.config.subcommand]
-        for name, value in _WANDB_PRIVACY.items():
-            os.environ.setdefault(name, value)
         if config.threads:
             torch.set_num_threads(config.threads)
             cv2.setNumThreads(config.threads)
-        if config.run_dir is None:
-            self.run_folder = new_run_folder(Path(config.runs) / config.experiment)
-        else:
-            self.run_folder = Path(config.run_dir)
-            self.run_folder.mkdir(parents=True, exist_ok=True)
-            if is_first_process() and (self.run_folder / "config.yaml").exists() and not self.resumes:
-                raise DataError(
-                    f"{self.run_folder} holds a run already, and runs are never overwritten: choose another --run_dir, "
-                    "or none for a fresh folder"
-                )
-            config.run_dir = None  # a run of its saved configuration gets a folder of its own
+        self._placement = {}
+        if config.trainer.devices == slurm.DEVICES:
+            gpus = None if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
+            self._placement = slurm.devices_and_nodes(gpus)
+        self.run_folder = self._choose_run_folder(config)
         if config.trainer.accelerator == "auto" and not torch.cuda.is_available():
             config.trainer.accelerator = "cpu"  # Apple's MPS has no float64, which maps and metrics are computed in
-        if config.trainer.strategy == "ddp" and _leaves_parameters_unused(config):
+        if config.trainer.strategy == "auto" and _asks_for_several_processes(config):
+            config.trainer.strategy = "ddp"
+        strategy = config.trainer.strategy
+        if _leaves_parameters_unused(config):
             # what a stage freezes gets no gradient; frozen before DDP wraps the model, ranks would drift apart (20340)
-            config.trainer.strategy = "ddp_find_unused_parameters_true"
+            if strategy == "ddp":
+                config.trainer.strategy = "ddp_find_unused_parameters_true"
+            elif isinstance(strategy, Namespace) and "find_unused_parameters" in (strategy.get("init_args") or {}):
+                strategy.init_args.find_unused_parameters = True  # DDPStrategy with options, e.g. another time-out
         config.trainer.default_root_dir = str(self.run_folder)
         if self.config.subcommand == "fit":
             config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
-        for logger in loggers:
-            if isinstance(logger, Namespace) and "save_dir" in logger.init_args:
+        for logger in (logger for logger in loggers if isinstance(logger, Namespace)):
+            if "save_dir" in logger.init_args:
                 logger.init_args.save_dir = str(self.run_folder)
+            if locate(logger.class_path) is GuardedWandbLogger:
+                given = logger.init_args
+                GuardedWandbLogger.refuse_unusable(given.log_images_to_cloud, given.acknowledgement)
+
+    def _choose_run_folder(self, config: Namespace) -> Path:
+        """The same folder in all processes; that of another run is refused by all of them.
+
+        None of them gets here late: rank zero writes ``config.yaml`` when all have found each other.
+        """
+        if config.run_dir is None:
+            folder = new_run_folder(Path(config.runs) / config.experiment, config.trainer.num_nodes)
+        else:
+            folder = take(Path(config.run_dir))
+            config.run_dir = None  # a run of its saved configuration gets a folder of its own
+        if (folder / "config.yaml").exists() and not self.resumes:
+            raise DataError(
+                f"{folder} holds a run already, and runs are never overwritten: choose another --run_dir, or none for "
+                f"a fresh folder; to go on with it: resume --run {folder}"
+            )
+        return folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer, with a progress bar that knows stages unless there is to be none or another one."""
@@ -221,21 +256,50 @@ class GazeCLI(LightningCLI):
         own = any(isinstance(callback, ProgressBar) for callback in config.callbacks or ())
         if config.enable_progress_bar is not False and not config.barebones and not own:
             self.trainer_defaults = {**self.trainer_defaults, "callbacks": [callbacks.StageProgressBar()]}
+        plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins]
+        plugins = [plugin for plugin in plugins if plugin is not None]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
         if _shares_batch_statistics(self.config[self.config.subcommand], torch.cuda.is_available()):
-            plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins]
-            kwargs["plugins"] = [*(plugin for plugin in plugins if plugin is not None), SyncBatchNorm()]
-        return super().instantiate_trainer(**kwargs)
+            plugins.append(SyncBatchNorm())
+        if launcher() == "srun" and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            # upstream's own requeue writes a checkpoint in mid-epoch, which every later start silently prefers
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return super().instantiate_trainer(**kwargs, **self._placement, plugins=plugins)
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint of other classes than those of the data; say where the run lives.
 
         Raises:
+            ConfigurationError: if the launcher has started another number of processes than the trainer takes.
             DataError: if the classes differ: a number would be reported under another class's name.
         """
+        refuse_other_number(self.trainer.num_devices, self.trainer.num_nodes)
         found = list(getattr(self.datamodule, "class_names", []))
         if self._learnt is not None and found != list(self._learnt):
             raise DataError(
                 f"The checkpoint has learnt the classes {', '.join(self._learnt)}; these data have "
                 f"{', '.join(found) or 'none'}. Choose the data, or the classes of the data, that it was trained on."
             )
+        self._prepare_loggers()
         rank_zero_info(f"Run folder: {os.path.relpath(self.run_folder)}")
+        if self.resumes and (
+            note := note_of_other_number(self.run_folder, self.config[self.config.subcommand], self.trainer.world_size)
+        ):
+            rank_zero_info(note)
+
+    def _prepare_loggers(self) -> None:
+        """Tell W&B's guard what the run is, before anything is created there."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, GuardedWandbLogger):
+                logger.prepare(
+                    experiment=self.config[self.config.subcommand].experiment,
+                    job_type="train" if self.config.subcommand == "fit" else self.config.subcommand,
+                    open_data=getattr(self.datamodule, "open_data", False) is True,
+                    source=str(getattr(self.datamodule, "data_note", type(self.datamodule).__name__)),
+                )
+            elif isinstance(logger, WandbLogger):
+                raise ConfigurationError(
+                    "Lightning's WandbLogger sends paths, code and pictures of any source. Use gaze_lightning."
+                    "guarded_wandb.GuardedWandbLogger, or the layer logger/wandb (LOGGER=wandb)."
+                )

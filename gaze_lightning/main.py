@@ -1,6 +1,5 @@
 """The command line, before anything heavy is imported."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,11 @@ from typing import NoReturn
 import yaml
 
 from gaze_lightning import __version__
-from gaze_lightning.layers import Layers, UnknownNameError, available, description, resolve
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.launch import is_first_process, slurm_run_name
+from gaze_lightning.layers import ROOT, Layers, UnknownNameError, available, description, resolve
 from gaze_lightning.run_folder import checkpoint_of, new_run_folder
+from gaze_lightning.slurm import job_id, restarts
 
 _USAGE = """\
 usage: gaze-lightning COMMAND [options]
@@ -28,13 +30,16 @@ usage: gaze-lightning COMMAND [options]
   relations  find the pairs of films that were looked at alike   (relations --config mcgip_moco_resnet50 --tau 0.7)
   preview    draw some films of a source with fixations and maps (preview --config data/reflacx ...)
   phantom    write the synthetic data set      (phantom --help)
+  sweep      create a W&B sweep of an experiment   (sweep ggcam_resnet50 --config data/reflacx; docs/sweeps.md)
+  agent      run trials of a sweep on this machine (agent ENTITY/PROJECT/ID --count 10 --data.init_args.root=/data)
+  slurm      print a batch script for SLURM       (slurm > train.sbatch, slurm agent > agent.sbatch)
   list       the experiments and the layers
 
   --config NAME        an experiment, a layer (data/reflacx, trainer/gpu, logger/wandb, setting/paper) or a file
   gaze-lightning train --config ggcam_resnet50
   gaze-lightning train --config ggcam_resnet50 --config data/reflacx --data.init_args.root /data
 """
-_LINKED = {
+LINKED = {
     "model.class_names": "the data tell it to the model; choose the classes there (data.init_args....)",
     "model.label_type": "the data tell it to the model",
     "data.seed": "one seed rules the run; set --seed_everything",
@@ -65,7 +70,7 @@ def _take(args: list[str], *flags: str) -> tuple[list[str], list[str]]:
 
 
 def _announce(layers: Layers) -> None:
-    if layers.experiment and os.environ.get("LOCAL_RANK", "0") == "0":
+    if layers.experiment and is_first_process():
         choice = "  ".join(f"{group}={layers.choice[group]}" for group in ("setting", "data", "trainer", "logger"))
         print(f"{layers.experiment}: {description(layers.experiment)}\n{choice}")  # noqa: T201
 
@@ -88,7 +93,10 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
         _stop(str(error))
     head = ["--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
     if not any(arg.split("=")[0] == "--run_dir" for arg in args):
-        head += ["--run_dir", str(new_run_folder(run / command))]
+        try:
+            head += ["--run_dir", str(new_run_folder(run / command))]
+        except ConfigurationError as error:
+            _stop(str(error))
     return head[:2] + more + head[2:] + args
 
 
@@ -111,13 +119,48 @@ def _fit_arguments(args: list[str]) -> list[str]:
                 f"{section}.{key}" for key in (options.get("init_args") or {} if isinstance(options, dict) else {})
             ]
     for key in given:
-        if key in _LINKED:
-            _stop(f"{key.replace('.', '.init_args.')} would be ignored: {_LINKED[key]}")
+        if key in LINKED:
+            _stop(f"{key.replace('.', '.init_args.')} would be ignored: {LINKED[key]}")
     _announce(layers)
     head = [argument for file in layers.files for argument in ("--config", str(file))]
     if layers.experiment:
         head += ["--experiment", layers.experiment]
     return head + rest
+
+
+def _batch_script(names: list[str]) -> None:
+    scripts = {path.stem: path for path in sorted((ROOT / "slurm").glob("*.sbatch"))}
+    name = " ".join(names) or "train"
+    if name not in scripts:
+        _stop(f"no batch script is called {name!r}; there are: {', '.join(scripts)} (gaze-lightning slurm train)")
+    print(scripts[name].read_text(), end="")  # noqa: T201
+
+
+def _requeued(args: list[str]) -> Path | None:
+    """The folder of this command's run, if SLURM runs the command again after it has put its job back into the queue.
+
+    The environment says so, for the command line is the same.
+    """
+    if not restarts():
+        return None
+    given, args = _take(args, "--run_dir")
+    if given:
+        folders = [Path(given[-1])]
+    else:
+        runs, _ = _take(args, "--runs")
+        name = slurm_run_name()
+        folders = sorted(Path(runs[-1] if runs else "runs").glob(f"*/{name}")) if name else []
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+
+
+def _where_it_was(run: Path) -> list[str]:
+    """Arguments by which a requeued training goes on in its folder, and a word about it."""
+    last = run / "checkpoints" / "last.ckpt"
+    found = last.is_file()
+    if is_first_process():
+        rest = "goes on after its last complete epoch" if found else "starts anew, for no epoch of it was complete"
+        print(f"Restart {restarts()} of job {job_id()}: the run in {run} {rest}")  # noqa: T201
+    return ["--run_dir", str(run), *(["--ckpt_path", str(last)] if found else [])]
 
 
 def _list() -> None:
@@ -146,6 +189,8 @@ def main(args: Sequence[str] | None = None) -> None:
             print(__version__)  # noqa: T201
         case "list":
             _list()
+        case "slurm":
+            _batch_script(rest)
         case "phantom":
             from gaze_lightning.commands.phantom import phantom
 
@@ -158,6 +203,14 @@ def main(args: Sequence[str] | None = None) -> None:
             from gaze_lightning.commands.maps import maps
 
             maps(rest)
+        case "sweep":
+            from gaze_lightning.commands.sweep import sweep
+
+            sweep(rest)
+        case "agent" | "trial":  # agents start trials
+            from gaze_lightning.commands.agent import agent, trial
+
+            agent(rest) if command == "agent" else trial(rest)
         case "preview" | "cache" | "relations" | "check-data":
             names, rest = _take(rest, "--config", "-c")
             files = [str(file) for file in _resolved(names).files]
@@ -196,8 +249,11 @@ def main(args: Sequence[str] | None = None) -> None:
             if images and not runs:
                 _stop("predict --images needs the model of a run: --run runs/<experiment>/<run id>")
             rest = _of_run(command, Path(runs[-1]), rest) if runs else _fit_arguments(rest)
+            requeued = _requeued(rest)
+            if requeued and command in ("train", "fit"):
+                rest += _where_it_was(requeued)
             from gaze_lightning.commands.run import run
 
-            run(command, rest, images=images[-1] if images else None)
+            run(command, rest, images=images[-1] if images else None, resumed=requeued)
         case _:
             _stop(f"no command is called {command!r}\n\n{_USAGE}")

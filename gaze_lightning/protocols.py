@@ -1,11 +1,12 @@
 """What callbacks may ask of a task; they use these protocols and never test for a particular method."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.gaze import Fixations
@@ -52,6 +53,21 @@ class HasLossTerms(Protocol):
 
     def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
         """Names of the values that validation logs while these terms are active."""
+        ...
+
+
+@runtime_checkable
+class HasPureParts(Protocol):
+    """A task that says which parts of it can be compiled."""
+
+    def pure_parts(self) -> list[nn.Module]:
+        """Modules that make tensors of tensors and do nothing else; none holds another.
+
+        They are only ever called as such, not by methods of their own.
+
+        Raises:
+            ConfigurationError: as it is configured, the task has none.
+        """
         ...
 
 
@@ -262,4 +278,13 @@ class NamesPatients(Protocol):
 
     def patients(self, part: Literal["train", "validate", "test"]) -> frozenset[str]:
         """Real ids of the patients of a part."""
+        ...
+
+
+@runtime_checkable
+class SharesPictures(Protocol):
+    """A logger that sends pictures elsewhere where that is allowed, and otherwise says that they stay."""
+
+    def share_pictures(self, key: str, pages: Sequence[Path], what: str) -> None:
+        """Send image files under a name; ``what`` they are called, in the plural, with a capital letter."""
         ...

@@ -1,48 +1,122 @@
 """Where a run lives."""
 
+import json
 import os
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.launch import is_first_process, launcher, slurm_run_name, started_processes
 
 _ENVIRONMENT = "GAZE_LIGHTNING_RUN_DIR"
+_PATIENCE = timedelta(minutes=30)  # processes import at different speeds from a busy file system
+
+_made: list[Path] = []
+_stores: list[Any] = []  # kept: a store that this process serves ends with its object, and the others still ask it
 
 
-def is_first_process() -> bool:
-    """False in the processes that a run starts for its other devices."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+def new_run_folder(parent: Path, num_nodes: int = 1) -> Path:
+    """Choose the folder of a run; the process of rank zero makes it, and all processes have the same one.
 
-
-def new_run_folder(parent: Path) -> Path:
-    """Make a fresh folder ``<parent>/<date>-<time>-<four hex digits>`` that did not exist before.
-
-    The first process of a run makes it and leaves its path in the environment, where the processes that it starts for
-    the other devices find it: one run, one folder.
+    It is called ``<date>-<time>-<four hex digits>`` and did not exist before. The processes that Lightning starts find
+    its path in the environment, those of torchrun in their agents' store. Below ``srun`` it is called after the job
+    (`gaze_lightning.launch.slurm_run_name`), and may exist if the job was requeued. All nodes must see ``parent``.
 
     Args:
         parent: e.g. ``runs/ggcam_resnet50``.
+        num_nodes: of the trainer.
 
     Returns:
         Path of the folder.
+
+    Raises:
+        ConfigurationError: where nothing tells the processes each other's folder.
     """
     given = os.environ.get(_ENVIRONMENT)
-    if given and not is_first_process():
-        return Path(given)
-    while True:
-        stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
-        folder = parent / f"{stamp}-{secrets.token_hex(2)}"
-        if not folder.exists():
-            break
-    folder.mkdir(parents=True)
+    match launcher():
+        case "torchrun" if started_processes() != 1:
+            folder = _told_by_store(parent)
+        case "srun" if name := slurm_run_name():
+            folder = parent / name
+        case "lightning" if given and not is_first_process():
+            return Path(given)
+        case "lightning" | "alone" as kind if (kind == "lightning" and not given) or num_nodes > 1:
+            raise ConfigurationError(
+                "Processes that are started by hand on several nodes cannot agree on a fresh run folder: give all of "
+                "them the same one, --run_dir runs/<experiment>/<name>, on a file system that all nodes see; or start "
+                "them with torchrun or srun (docs/devices.md)"
+            )
+        case "srun" if started_processes() != 1:
+            raise ConfigurationError(
+                f"SLURM has {started_processes()} tasks for this job, and this process was not started by srun: the "
+                "others would be waited for in vain. Put srun before the command"
+            )
+        case _:
+            folder = _fresh(parent)
+    return take(folder)
+
+
+def take(folder: Path) -> Path:
+    """Run in this folder; the process of rank zero makes it if it is not there."""
+    if is_first_process() and not folder.exists():
+        folder.mkdir(parents=True)
+        _made.append(folder)
     os.environ[_ENVIRONMENT] = str(folder)
     return folder
 
 
+def current_run_folder() -> Path | None:
+    """The folder that this process's run has taken, if it has come so far."""
+    given = os.environ.get(_ENVIRONMENT)
+    return Path(given) if given else None
+
+
 def remove_empty_run_folder() -> None:
-    """Remove the folder that `new_run_folder` made, if the run came to nothing before it wrote anything."""
-    folder = os.environ.get(_ENVIRONMENT)
-    if folder and is_first_process() and Path(folder).is_dir() and not any(Path(folder).iterdir()):
-        Path(folder).rmdir()
+    """Remove the folder that was made for this run if it came to nothing before it wrote anything."""
+    while _made:
+        folder = _made.pop()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _fresh(parent: Path) -> Path:
+    while True:
+        stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+        folder = parent / f"{stamp}-{secrets.token_hex(2)}"
+        if not folder.exists():
+            return folder
+
+
+def _told_by_store(parent: Path) -> Path:
+    """The folder that rank zero makes, or its failure, through the store in which torchrun's processes find each other.
+
+    The restart counts of several agents differ, and with them the names under which one looks for an answer.
+    """
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1" and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise ConfigurationError(
+            "torchrun --max-restarts on several nodes would begin anew in another folder: leave it out, and go on with "
+            "resume (docs/devices.md); or choose the folder, --run_dir runs/<experiment>/<name>"
+        )
+    from torch.distributed.rendezvous import rendezvous
+
+    store = next(iter(rendezvous("env://", timeout=_PATIENCE)))[0]
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    key = f"gaze_lightning/run_folder/{os.environ['TORCHELASTIC_RUN_ID']}/{attempt}/{len(_stores)}"
+    _stores.append(store)
+    if is_first_process():
+        try:
+            folder = take(_fresh(parent))
+        except OSError as error:
+            store.set(key, json.dumps({"error": f"on the first process: {error}"}))
+            raise
+        store.set(key, json.dumps({"folder": str(folder)}))
+        return folder
+    answer = json.loads(store.get(key))
+    if "error" in answer:
+        raise ConfigurationError(answer["error"])
+    return Path(answer["folder"])
 
 
 def checkpoint_of(run: Path, name: str = "best") -> Path:

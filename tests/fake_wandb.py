@@ -1,12 +1,13 @@
-"""A W&B logger that only remembers which pictures it was given."""
+"""W&B's guard without W&B: it remembers which pictures would have been sent."""
 
-from pytorch_lightning.loggers import WandbLogger
+from gaze_lightning.guarded_wandb import GuardedWandbLogger
 
 
-class FakeWandb(WandbLogger):
-    def __init__(self):
+class FakeWandb(GuardedWandbLogger):
+    def __init__(self, open_data):
+        super().__init__()
+        self.prepare(experiment="test", job_type="train", open_data=open_data, source="test data")
         self.uploads = []
-        self._experiment = None
 
     def log_image(self, key, images, step=None, **kwargs):
         self.uploads.append((key, images))
@@ -17,10 +18,4 @@ class FakeWandb(WandbLogger):
     def log_hyperparams(self, params):
         pass
 
-    def after_save_checkpoint(self, checkpoint_callback):
-        pass
-
-    def finalize(self, status):
-        pass
-
-    save_dir = name = version = experiment = property(lambda self: None)
+    experiment = property(lambda self: None)

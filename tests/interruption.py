@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
-CALLBACKS = "--trainer.callbacks=[tests.interruption.Interruption,tests.interruption.Digest]"
+CALLBACKS = "--trainer.callbacks=[tests.interruption.Interruption,tests.interruption.Digest,tests.interruption.Order]"
 _UNSTABLE = ("seconds", "current_score")
 
 
@@ -58,6 +58,18 @@ class Digest(Callback):
             file.write(f"{trainer.current_epoch} {digest.hexdigest()}\n")
 
 
+class Order(Callback):
+    """One line per training step and process: hashes of the batch's ids in their order and of all its tensors."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        ids, values = hashlib.sha256("\n".join(batch["sample_id"]).encode()), hashlib.sha256()
+        for name in sorted(name for name, value in batch.items() if isinstance(value, torch.Tensor)):
+            values.update(name.encode() + batch[name].cpu().contiguous().numpy().tobytes())
+        path = Path(trainer.default_root_dir) / f"order_{trainer.global_rank}.txt"
+        with path.open("a") as file:
+            file.write(f"{trainer.current_epoch} {batch_idx} {ids.hexdigest()} {values.hexdigest()}\n")
+
+
 def command(arguments: list[str], log: str, moment: str = "") -> None:
     """The whole life of a process: the command line with its output in a file."""
     with open(log, "ab") as file:
@@ -77,6 +89,30 @@ def digests(run: Path, rank: int = 0) -> dict[int, str]:
     return {int(epoch): digest for epoch, digest in (line.split() for line in lines)}
 
 
+def order(run: Path, rank: int = 0) -> dict[tuple[int, int], tuple[str, ...]]:
+    """What ``Order`` wrote, by epoch and batch; an epoch that was run again must have had the same batches."""
+    found: dict[tuple[int, int], tuple[str, ...]] = {}
+    for line in (run / f"order_{rank}.txt").read_text().splitlines():
+        epoch, batch, *hashes = line.split()
+        assert found.setdefault((int(epoch), int(batch)), tuple(hashes)) == tuple(hashes), f"epoch {epoch}: {batch}"
+    return found
+
+
+def weight_difference(a: Path, b: Path) -> float:
+    """Largest absolute difference of two runs' parameters and buffers after their last epochs."""
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (a, b)]
+    assert states[0].keys() == states[1].keys()
+    pairs = [(states[0][name].double(), states[1][name].double()) for name in states[0]]
+    return max(float((one - other).abs().max()) for one, other in pairs if one.numel())
+
+
+def same_metrics(a: Path, b: Path) -> bool:
+    """Whether the curves, the results and the predictions of two runs are the same to the last digit."""
+    curves = [pd.read_csv(run / "metrics.csv", dtype=str) for run in (a, b)]
+    names = ("results.json", "predictions.csv")
+    return curves[0].equals(curves[1]) and all((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+
+
 def assert_same_run(a: Path, b: Path, named: Path | None = None) -> None:
     """All that is in two run folders but for times and provenance is the same bit for bit.
 
@@ -85,6 +121,8 @@ def assert_same_run(a: Path, b: Path, named: Path | None = None) -> None:
     files = [sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file()) for run in (a, b)]
     assert files[0] == files[1]
     assert digests(a) == digests(b)
+    for rank in range(len(list(a.glob("order_*.txt")))):
+        assert order(a, rank) == order(b, rank)
     for file in files[0]:
         first, second = a / file, b / file
         if file.suffix == ".ckpt":

@@ -1,84 +1,21 @@
 """Two real processes: a step of each method equals that of one process on their films together; so do its values."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.contrastive_data import METHODS, collate, films, make_task
+from tests.contrastive_steps import steps
+from tests.small_ranks import small_ranks
+from tests.two_processes import once
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
-
-_SCRIPT = """
-import sys
-import torch
-from pytorch_lightning import Callback
-from tests.contrastive_data import METHODS, TwoViews, make_task, relations, trainer
-
-folder, devices = sys.argv[1], int(sys.argv[2])
-torch.set_num_threads(1)
-encoded, outputs = [], []
-
-
-class Keep(Callback):
-    def on_test_batch_end(self, trainer, pl_module, result, batch, batch_idx, dataloader_idx=0):
-        for i, name in enumerate(result["sample_id"]):
-            outputs.append((name, result["probability"][i].double(), result["extra_probabilities"]["knn"][i]))
-
-
-def run_of(**options):
-    strategy = "ddp" if devices > 1 else "auto"
-    return trainer(folder, devices=devices, strategy=strategy, **options)
-
-
-for name in METHODS:
-    for normalise in ("global", "per_anchor") if name == "MoCo" else ("global",):
-        task = make_task(name, still=True, positives="gaze", normalise=normalise, neighbours=3, lr=0.1)
-        task.set_relations(relations())
-        if name == "MoCo" and normalise == "global":
-            task.target.register_forward_pre_hook(lambda module, images: encoded.append(images[0].clone()))
-        start = {key: value.clone() for key, value in task.state_dict().items()}
-        data = TwoViews(batch_size=8, ordered=True)
-        first = normalise == "global"
-        run = run_of(limit_train_batches=2, limit_val_batches=1.0 if first else 0, callbacks=[Keep()])
-        run.fit(task, datamodule=data)
-        values = {key: value for key, value in run.callback_metrics.items() if not key.endswith("_step")}
-        saved = {"start": start, "end": dict(task.state_dict()), "values": values}
-        if first:
-            outputs.clear()
-            run.test(task, datamodule=data, verbose=False)
-            saved["outputs"] = {key: torch.cat([p, k.double()]) for key, p, k in outputs}
-        torch.save(saved, f"{folder}/{name}_{normalise}_{devices}_{run.global_rank}.pt")
-torch.save(torch.stack(encoded), f"{folder}/encoded_{devices}_{run.global_rank}.pt")
-if devices > 1:  # keys with batch statistics, in training mode
-    task, kept = make_task("MoCo", key_groups=2), []
-    remember = task.remember
-    task.remember = lambda contrast: kept.append(contrast.keys.clone()) or remember(contrast)
-    run = run_of(limit_train_batches=1)
-    run.fit(task, datamodule=TwoViews(batch_size=8, ordered=True))
-    torch.save(kept[0], f"{folder}/keys_{run.global_rank}.pt")
-"""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("contrastive")
-    script = path / "step.py"
-    script.write_text(_SCRIPT)
-    for devices in (1, 2):
-        done = subprocess.run(
-            [sys.executable, str(script), str(path), str(devices)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    return path
+    two = small_ranks(tmp_path_factory) / "contrastive"
+    once(tmp_path_factory, "contrastive_alone", lambda _: steps(str(two), 1))
+    return two
 
 
 @pytest.mark.parametrize(("name", "normalise"), [("MoCo", "per_anchor"), *((name, "global") for name in METHODS)])

@@ -13,10 +13,46 @@ from gaze_lightning.main import main
 
 
 class BuiltOnly(GazeCLI):
-    """Parse and build everything, run nothing."""
+    """Parse and build everything, run nothing; all share one parser, which takes a quarter of the time to make."""
+
+    made = None
+
+    def setup_parser(self, *given) -> None:
+        if BuiltOnly.made is None:
+            super().setup_parser(*given)
+            BuiltOnly.made = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
+        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = BuiltOnly.made
 
     def _run_subcommand(self, subcommand: str) -> None:
         pass
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Networks keep whatever their memory held: drawing weights takes longer than all else where nothing is run."""
+    drawing = [name for name in vars(torch.nn.init) if name.endswith("_") and not name.startswith("_")]
+    for name in drawing:
+        if name not in ("constant_", "ones_", "zeros_"):
+            monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **options: tensor)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Cache of resized films, shared by the experiments."""
+    return tmp_path_factory.mktemp("films")
+
+
+@pytest.fixture
+def plain_pages(monkeypatch):
+    """Pages of relations and maps have tests of their own; here only that they are written."""
+    from matplotlib.figure import Figure
+
+    for name in (
+        "gaze_relations.draw_relation_page",
+        "global_map_logger.draw_global_map",
+        "global_map_logger.draw_evolution",
+    ):
+        monkeypatch.setattr(f"callbacks.{name}", lambda *given, **options: Figure((1, 1)))
 
 
 def yaml_of(name):
@@ -32,7 +68,8 @@ def given(name):
 
 
 @pytest.mark.parametrize("name", available())
-def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments, tmp_path, caplog):
+@pytest.mark.usefixtures("plain_pages")
+def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments, films, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     stages = (yaml_of(name).get("staged_training") or {}).get("stages") or []
     names = [stage["name"] for stage in stages]
@@ -45,8 +82,11 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
             f"--config={name}",
             *phantom_arguments,
             *given(name),
-            f"--data.init_args.cache_dir={tmp_path / 'cache'}",
+            f"--data.init_args.cache_dir={films}",
             "--data.init_args.batch_size=4",
+            "--checkpoint.save_last=false",
+            "--cam_logger.on_test=false",  # pages of each task: test_matrix
+            "--test_report.n_boot=10",
             f"--relations.folder={tmp_path / 'relations'}",
             "--trainer.limit_train_batches=1",
             f"--staged_training.sizes={{{sizes}}}" if staged else f"--trainer.max_epochs={epochs}",
@@ -57,7 +97,7 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
     )
     (run,) = (tmp_path / name).iterdir()
     assert (run / "results.json").is_file()
-    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True, mmap=True)
     results = json.loads((run / "results.json").read_text())
     assert results["n"] == 20
     if staged:
@@ -107,6 +147,7 @@ _OWN_RATES = {"moco": 2e-3, "byol": 2e-5, "simsiam": 0.05, "simclr": 0.075, "fin
         for data in (["reflacx"] if name in _ALIKE else ["egd_cxr", "reflacx", "joint"])
     ],
 )
+@pytest.mark.usefixtures("no_weights")
 def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     layers = resolve([name, f"data/{data}"])
     assert layers.choice["setting"] == "paper"
@@ -133,6 +174,7 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
 @pytest.mark.parametrize(
     "name", [name for name in available() if task_of(name) in ("AttentionClassifier", "Classifier", "GGCAM")]
 )
+@pytest.mark.usefixtures("no_weights")
 def test_mimic_cxr_has_a_setting_for_its_number_of_films(name, tmp_path):
     files = resolve([name, "data/mimic_cxr"]).files
     arguments = [argument for file in files for argument in ("--config", str(file))]
@@ -149,6 +191,7 @@ def test_mimic_cxr_has_a_setting_for_its_number_of_films(name, tmp_path):
     ("backbone", "data"),
     [("densenet121", "egd_cxr"), ("resnet18", "mimic_cxr"), ("googlenet", "nih_cxr"), ("vgg16", "phantom")],
 )
+@pytest.mark.usefixtures("no_weights")
 def test_global_attention_and_its_baseline_differ_in_attention_only(backbone, data, tmp_path):
     resolved = []
     for arm in ("baseline", "global_attention"):

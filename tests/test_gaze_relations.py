@@ -1,8 +1,4 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +15,7 @@ from gaze_lightning.gaze.similarity import MapCC, Moments, MultiMatch
 from gaze_lightning.layers import available, resolve
 from gaze_lightning.relations import open_artefact
 from tests.relation_fakes import Nearness, made_up_gaze
+from tests.small_ranks import small_ranks
 
 
 class Learner(LightningModule):
@@ -254,56 +251,17 @@ def test_impossible_options_are_refused():
         GazeRelations(jobs=-1)
 
 
-_TWO = """
-import sys
-from pathlib import Path
-import callbacks.gaze_relations as module
-from matplotlib.figure import Figure
-from tests import test_gaze_relations as here
-from tests.relation_fakes import Nearness
-
-folder, fails_on = Path(sys.argv[1]), int(sys.argv[2])
-module.draw_relation_page = lambda *given, **options: Figure((1, 1))
-build = module.open_artefact
-def opened(*given):
-    import os
-    if int(os.environ.get("LOCAL_RANK", "0")) == fails_on:
-        raise OSError("no such disk")
-    return build(*given)
-module.open_artefact = opened
-try:
-    task, _ = here.fit(folder, here.callback(folder, tau=0.5), devices=2, strategy="ddp")
-    (folder / f"digest {task.global_rank}").write_text(f"{task.relations.digest} {len(task.relations.indices)}")
-except Exception as error:
-    import os
-    (folder / f"error {os.environ.get('LOCAL_RANK', '0')}").write_text(f"{type(error).__name__}: {error}")
-"""
-
-
 @pytest.mark.ddp
 @pytest.mark.slow
-@pytest.mark.parametrize("fails_on", [-1, 0, 1])
-def test_two_processes_have_the_same_relations_or_the_same_error(tmp_path, fails_on):
-    script = tmp_path / "two.py"
-    script.write_text(_TWO)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(fails_on)],
-        env={name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    if fails_on < 0:
-        first, second = ((tmp_path / f"digest {rank}").read_text() for rank in (0, 1))
-        assert first == second
-        assert done.stdout.count("Related readings") == 1
-        return
-    texts = [(tmp_path / f"error {rank}").read_text() for rank in (0, 1)]
-    assert texts[fails_on] == "OSError: no such disk"
-    assert texts[1 - fails_on] == "RuntimeError: on another process: OSError: no such disk"
+def test_two_processes_have_the_same_relations_or_the_same_error(tmp_path_factory):
+    folder = small_ranks(tmp_path_factory)
+    assert (folder / "out.txt").read_text().count("Related readings") == 1
+    first, second = ((folder / "relations -1" / f"digest {rank}").read_text() for rank in (0, 1))
+    assert first == second
+    for fails_on in (0, 1):
+        texts = [(folder / f"relations {fails_on}" / f"error {rank}").read_text() for rank in (0, 1)]
+        assert texts[fails_on] == "OSError: no such disk"
+        assert texts[1 - fails_on] == "RuntimeError: on another process: OSError: no such disk"
 
 
 @pytest.fixture

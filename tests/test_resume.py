@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from gaze_lightning.main import main
-from tests.interruption import CALLBACKS, assert_same_run, command, digests
+from tests.interruption import CALLBACKS, assert_same_run, command, digests, order, same_metrics, weight_difference
 
 SIZES = {
     "contrastive": {"epochs": 2, "lr": 0.01, "image_scale": 0.5, "schedule": "cosine", "warmup": 0.25},
@@ -28,6 +28,17 @@ SIZES = {
     "fusion": {"epochs": 2, "lr": 0.01, "schedule": "cosine"},
 }
 EPOCHS = 7
+BACKBONE = "--model.init_args.backbone=test_resnet.r160_in1k"
+FOUR = {  # one experiment of each other task: 4 epochs, of which a killed run has done 2
+    "baseline_resnet18": ["--data.init_args.augmentation=light"],
+    "mcgip_moco_resnet18": ["hidden=16", "dim=8", "queue_size=20", "--trainer.accumulate_grad_batches=2"],
+    "ssl_byol_resnet50": ["hidden=16", "dim=8"],
+    "ssl_simsiam_resnet50": ["hidden=16", "dim=8", "predictor_hidden=4"],
+    "mcgip_simclr_resnet50": ["hidden=16", "dim=8", "drop_prob=0.3"],
+    "finetune_resnet18": ["pretrained={pretraining}"],
+    "linear_probe_resnet18": ["pretrained={pretraining}"],
+}
+"""Options of a task without dots; queue and momentum copy where gradients accumulate, killed between two steps."""
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +83,14 @@ def arguments(phantom_arguments, tmp_path_factory):
         "--trainer.enable_progress_bar=false",
         CALLBACKS,
     ]
-    backbone = "--model.init_args.backbone=test_resnet.r160_in1k"
     width = "--model.init_args.width=0.0625"
     own = {
         "cooperative_densenet201": [
-            backbone,
+            BACKBONE,
             width,
             f"--staged_training.sizes={yaml.safe_dump(SIZES, width=10**6, default_flow_style=True).strip()}",
         ],
-        "ggcam_resnet50": [backbone, "--model.init_args.output_stride=32", "--trainer.max_epochs=5"],
+        "ggcam_resnet50": [BACKBONE, "--model.init_args.output_stride=32", "--trainer.max_epochs=5"],
         "mtunet": [
             width,
             "--trainer.max_epochs=3",
@@ -90,7 +100,7 @@ def arguments(phantom_arguments, tmp_path_factory):
     }
     for name in ("global_attention_resnet18", "global_attention_resnet18_batch_stack"):
         own[name] = [
-            backbone,
+            BACKBONE,
             "--model.init_args.output_stride=32",
             "--model.init_args.n_anchors=12",
             "--model.init_args.pixel_classifier=conv",
@@ -98,6 +108,12 @@ def arguments(phantom_arguments, tmp_path_factory):
             "--data.init_args.augmentation=light",
             "--trainer.max_epochs=4",
         ]
+    pretraining = tmp_path_factory.mktemp("pretraining") / "run"
+    for name, options in FOUR.items():
+        given = [one if one.startswith("--") else f"--model.init_args.{one}" for one in options]
+        own[name] = [BACKBONE, "--trainer.max_epochs=4", "--model.init_args.output_stride=32"]
+        own[name] += [one.format(pretraining=pretraining) for one in given]
+    shared.append(f"--relations.folder={tmp_path_factory.mktemp('relations')}")
     return lambda name: ["train", f"--config={name}", *shared, *own[name]]
 
 
@@ -115,11 +131,40 @@ def whole(go, arguments, tmp_path_factory):
     return run
 
 
-def _check(go, arguments, whole, run: Path, name: str, *moments: str) -> None:
+@pytest.fixture(scope="module")
+def pretraining(arguments, whole):
+    """The folder of the pre-training from which others start, as they name it; not the run itself: it may go away."""
+    start = next(one for one in arguments("finetune_resnet18") if one.startswith("--model.init_args.pretrained="))
+    folder = Path(start.partition("=")[2])
+    shutil.copytree(whole("mcgip_moco_resnet18"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Rows for docs/results.md, written where the environment variable RESUME_TABLE says."""
+    rows = [
+        "| experiment | epochs | killed at | largest weight difference | metrics | batches |",
+        "|---|---|---|---|---|---|",
+    ]
+    yield rows
+    if path := os.environ.get("RESUME_TABLE"):
+        Path(path).write_text("\n".join(rows) + "\n")
+
+
+def _check(go, arguments, whole, table, run: Path, name: str, *moments: str, meanwhile=lambda: None) -> list[str]:
+    first, texts = whole(name), []
     for number, moment in enumerate(moments):
-        go(["resume", "--run", str(run)] if number else [*arguments(name), f"--run_dir={run}"], moment)
-    go(["resume", "--run", str(run)])
-    assert_same_run(whole(name), run)
+        texts.append(go(["resume", "--run", str(run)] if number else [*arguments(name), f"--run_dir={run}"], moment))
+    meanwhile()
+    texts.append(go(["resume", "--run", str(run)]))
+    same = {True: "equal", False: "not equal"}
+    table.append(
+        f"| {name} | {len(digests(first))} | {', '.join(moments)} | {weight_difference(first, run):g} | "
+        f"{same[same_metrics(first, run)]} | {same[order(first) == order(run)]} |"
+    )
+    assert_same_run(first, run)
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -134,8 +179,10 @@ def _check(go, arguments, whole, run: Path, name: str, *moments: str) -> None:
         pytest.param(["batch_end 1 0", "epoch_start 3", "test_end 7"], id="three-times"),
     ],
 )
-def test_a_cooperative_run_that_was_killed_and_resumed_equals_one_that_was_not(go, arguments, whole, tmp_path, moments):
-    _check(go, arguments, whole, tmp_path / "run", "cooperative_densenet201", *moments)
+def test_a_cooperative_run_that_was_killed_and_resumed_equals_one_that_was_not(
+    go, arguments, whole, table, tmp_path, moments
+):
+    _check(go, arguments, whole, table, tmp_path / "run", "cooperative_densenet201", *moments)
 
 
 def test_a_kill_between_an_epochs_checkpoint_and_its_row_of_means_costs_that_row_and_nothing_else(
@@ -155,17 +202,36 @@ def test_a_kill_between_an_epochs_checkpoint_and_its_row_of_means_costs_that_row
 
 
 @pytest.mark.parametrize("moment", ["epoch_start 1", "batch_end 3 2"])
-def test_ggcams_two_phases_with_a_schedule_over_both_survive_a_kill(go, arguments, whole, tmp_path, moment):
-    _check(go, arguments, whole, tmp_path / "run", "ggcam_resnet50", moment)
+def test_ggcams_two_phases_with_a_schedule_over_both_survive_a_kill(go, arguments, whole, table, tmp_path, moment):
+    _check(go, arguments, whole, table, tmp_path / "run", "ggcam_resnet50", moment)
 
 
 @pytest.mark.parametrize("name", ["global_attention_resnet18", "global_attention_resnet18_batch_stack"])
-def test_global_attention_draws_the_same_anchors_again_after_a_kill(go, arguments, whole, tmp_path, name):
-    _check(go, arguments, whole, tmp_path / "run", name, "batch_end 1 1", "epoch_start 3")
+def test_global_attention_draws_the_same_anchors_again_after_a_kill(go, arguments, whole, table, tmp_path, name):
+    _check(go, arguments, whole, table, tmp_path / "run", name, "batch_end 1 1", "epoch_start 3")
 
 
-def test_augmentation_in_a_process_of_its_own_survives_a_kill(go, arguments, whole, tmp_path):
-    _check(go, arguments, whole, tmp_path / "run", "mtunet", "batch_end 1 1", "batch_end 2 0")
+def test_augmentation_in_a_process_of_its_own_survives_a_kill(go, arguments, whole, table, tmp_path):
+    _check(go, arguments, whole, table, tmp_path / "run", "mtunet", "batch_end 1 1", "batch_end 2 0")
+
+
+@pytest.mark.parametrize("name", [name for name in FOUR if not any("pretrained" in one for one in FOUR[name])])
+def test_four_epochs_are_two_and_a_kill_and_two_more(go, arguments, whole, table, tmp_path, name):
+    _check(go, arguments, whole, table, tmp_path / "run", name, "batch_end 2 0")
+
+
+@pytest.mark.parametrize("name", [name for name in FOUR if any("pretrained" in one for one in FOUR[name])])
+def test_what_started_from_a_pretraining_goes_on_without_its_folder(
+    go, arguments, whole, table, pretraining, tmp_path, name
+):
+    aside = pretraining.with_name("aside")
+    kill = ("batch_end 2 0",)
+    began, went_on = _check(
+        go, arguments, whole, table, tmp_path / "run", name, *kill, meanwhile=lambda: pretraining.rename(aside)
+    )
+    aside.rename(pretraining)
+    assert "Pre-trained weights: " in began
+    assert "Pre-trained weights: " not in went_on
 
 
 @pytest.mark.slow

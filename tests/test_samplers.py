@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, DistributedSampler
 
+from data_modules.errors import DataError
 from data_modules.samplers import EvaluationSampler, TrainingSampler, _systematic, even_batch_size, sample_generator
 
 
@@ -205,3 +206,8 @@ class _Keys:
 def test_weights_and_groups_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainingSampler(range(5), 0, **options)
+
+
+def test_fewer_samples_than_processes_are_refused_with_a_remedy():
+    with pytest.raises(DataError, match=r"2 processes cannot share the 1 sample.*--trainer\.devices=1"):
+        even_batch_size(1, 2, 8)

@@ -13,9 +13,10 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
+from gaze_lightning.commands.lost_processes import lost_processes_end_the_command
 from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.metrics_file import one_metrics_file
-from gaze_lightning.run_folder import checkpoint_of, remove_empty_run_folder
+from gaze_lightning.run_folder import remove_empty_run_folder
 
 
 def run(command: str, args: list[str], images: str | None = None, resumed: Path | None = None) -> None:
@@ -25,9 +26,14 @@ def run(command: str, args: list[str], images: str | None = None, resumed: Path 
         command: name of the subcommand.
         args: its arguments, with experiment names already resolved to files.
         images: ``predict`` only: folder of films to predict instead of the configured data.
-        resumed: ``train`` only: folder of an interrupted run, in which it goes on from its last checkpoint.
+        resumed: folder of an interrupted run, in which it goes on from its last checkpoint, or anew if there is none.
     """
-    with user_errors_end_the_command(), _no_empty_folder(), _one_metrics_file(resumed):
+    with (
+        user_errors_end_the_command(),
+        lost_processes_end_the_command(),
+        _no_empty_folder(),
+        _one_metrics_file(resumed),
+    ):
         with tempfile.TemporaryDirectory(prefix="gaze_lightning_") as folder:
             if images is not None:
                 args = _predict_folder(args, Path(images), Path(folder))
@@ -52,16 +58,18 @@ def _stopped_early(cli: GazeCLI) -> bool:
 def _one_metrics_file(resumed: Path | None) -> AbstractContextManager[None]:
     if resumed is None:
         return nullcontext()
-    last = torch.load(checkpoint_of(resumed, "last"), weights_only=True, map_location="cpu")
-    return one_metrics_file(resumed, before_step=last["global_step"])
+    last = resumed / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return one_metrics_file(resumed, before_step=0)
+    return one_metrics_file(resumed, torch.load(last, weights_only=True, map_location="cpu")["global_step"])
 
 
 @contextmanager
 def _no_empty_folder() -> Iterator[None]:
-    """A run that could not start leaves no folder behind."""
+    """A run that could not start leaves no folder behind, also not if its arguments could not be read."""
     try:
         yield
-    except Exception:
+    except BaseException:
         remove_empty_run_folder()
         raise
 

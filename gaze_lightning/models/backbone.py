@@ -159,6 +159,10 @@ class Backbone(nn.Module):
         features = self(image)
         return Taps(features, features)
 
+    def tapped_parts(self) -> list[nn.Module]:
+        """Modules that ``taps`` calls one after the other; all of the network, or this module itself."""
+        return list(self.net.features.children()) if isinstance(self.net, DenseNet) else [self]
+
     def normalise(self, image: Tensor) -> Tensor:
         """Shift and scale films ``[B, 1, H, W]`` in [0, 1] as for the first layer; still one channel."""
         return normalise_films(image, self.mean, self.std, self.divide_by_max)

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
@@ -273,6 +273,7 @@ class AttentionClassifier(Classifier):
         Raises:
             ConfigurationError: a training goes on with other anchors than those of the checkpoint.
         """
+        super().on_load_checkpoint(checkpoint)
         if self._kind == "local":
             return
         digest = checkpoint.get(_CHECKPOINT_KEY)
@@ -308,6 +309,19 @@ class AttentionClassifier(Classifier):
         own = [parameter for parameter in own if parameter.requires_grad]
         return [*groups, {"params": own, "weight_decay": 0.0, "lr": self._attention_lr, "name": "attention"}]
 
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``): the network behind the map.
+
+        Raises:
+            ConfigurationError: the map acts inside the network, through a hook that is another one in each step.
+        """
+        if self._position != "input":
+            raise ConfigurationError(
+                f"acceleration.compile: with position: {self._position} the map acts inside the network, which cannot "
+                "be compiled then: use position: input, or acceleration.compile: false"
+            )
+        return super().pure_parts()
+
     def forward(self, image: Tensor, matrix: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Films to logits and class activation maps.
 
@@ -340,9 +354,8 @@ class AttentionClassifier(Classifier):
     def losses(self, terms: frozenset[str], batch: Batch, logits: Tensor, maps: Tensor) -> Losses:
         """The classification loss and what the options add for the map of the last forward."""
         losses = super().losses(terms, batch, logits, maps)
-        attention = self._weighed_by
-        assert attention is not None
-        total = losses.total
+        assert self._weighed_by is not None
+        attention, total = self._weighed_by.float(), losses.total  # a map of features comes in their precision
         if self._sparsity:
             total = total + self._sparsity * attention.mean()
         if self._total_variation:

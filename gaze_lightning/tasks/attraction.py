@@ -1,6 +1,6 @@
 """What the methods share that only attract: BYOL and SimSiam."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaze_lightning.losses import AttractionLoss
 from gaze_lightning.models import Pairs, ProjectionHead
@@ -17,6 +17,10 @@ class AttractionTask(ContrastiveTask):
 
     predictor: ProjectionHead
     contrastive_loss: AttractionLoss
+
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``)."""
+        return [*super().pure_parts(), self.predictor]
 
     def attraction(self, a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, pairs: Pairs) -> Tensor:
         """Sum of both directions, ``l(1 -> 2) + l(2 -> 1)``, of the films of all processes; a scalar in [-2, 2].

@@ -71,6 +71,7 @@ class GazeTask(LightningModule):
         self._optimizer, self._lr, self._weight_decay = optimizer, lr, weight_decay
         self._schedule, self._warmup = schedule, warmup
         self._active = frozenset(self.loss_terms)
+        self._reads_weights = False
         self._unchecked: list[tuple[list[str], Tensor]] = []
 
     @property
@@ -93,6 +94,23 @@ class GazeTask(LightningModule):
     @abstractmethod
     def logged_values(self, terms: frozenset[str]) -> frozenset[str]:
         """Names of the values that validation logs while these terms are active."""
+
+    def read_weights(self) -> None:
+        """Read the weights from which a training starts; methods that have an option for them override it."""
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning."""
+        self._reads_weights = stage == "fit"
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Called by Lightning; the checkpoint brings weights, and the others need not be there any more."""
+        self._reads_weights = False
+
+    def on_fit_start(self) -> None:
+        """Called by Lightning; reads the weights from which to start, unless a checkpoint has brought some."""
+        if self._reads_weights:
+            self._reads_weights = False
+            self.read_weights()
 
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Raise ``ValueError`` where the method cannot use this choice of its terms; methods override it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from gaze_lightning.batch import Batch
@@ -102,12 +102,15 @@ class Classifier(GazeTask):
         self.val_cam_cc = CorrelationCoefficient()
         self.train_gaze_mse, self.val_gaze_mse = MeanMetric(), MeanMetric()
 
-    def setup(self, stage: str) -> None:
-        """Called by Lightning; reads pretrained weights before a training (a checkpoint replaces them afterwards)."""
-        if stage == "fit":
-            report = self.model.backbone.load_pretrained(self._pretrained)
-            if report is not None:
-                rank_zero_info(f"Pretrained weights: {report}")
+    def read_weights(self) -> None:
+        """Fill the backbone with pretrained weights, if there are to be any."""
+        report = self.model.backbone.load_pretrained(self._pretrained)
+        if report is not None:
+            rank_zero_info(f"Pretrained weights: {report}")
+
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``)."""
+        return [self.model]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Films ``[B, 1, H, W]`` in [0, 1] to logits ``[B, K]`` and maps ``[B, K, h, w]``."""

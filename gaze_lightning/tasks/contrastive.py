@@ -151,7 +151,6 @@ class ContrastiveTask(RepresentationTask):
         self.positives = Positives(positives, drop_prob, shuffle_seed)
         self._digest: str | None = None
         self._collapse = CollapseWarning()
-        self._reads_weights = False
         # the same in all processes; DDP would send them from the first one to the others in every step
         self._ddp_params_and_buffers_to_ignore = ["positives.indptr", "positives.indices"]
 
@@ -164,6 +163,10 @@ class ContrastiveTask(RepresentationTask):
 
     def remember(self, contrast: Contrast) -> None:
         """Called once with each training batch, after its loss; methods with a memory override it."""
+
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``); methods add their own parts."""
+        return [self.model, *(copy.module for copy in self.children() if isinstance(copy, MomentumCopy))]
 
     @property
     def needs_relations(self) -> bool:
@@ -191,6 +194,7 @@ class ContrastiveTask(RepresentationTask):
         Raises:
             ConfigurationError: the data module shows no two views, or there are no relations where they are needed.
         """
+        super().setup(stage)
         if stage != "fit":
             return
         data = self.two_views()
@@ -200,17 +204,13 @@ class ContrastiveTask(RepresentationTask):
                 "say how they are made in the section relations, or use positives: none"
             )
         data.show_two_views()
-        self._reads_weights = True
 
-    def on_fit_start(self) -> None:
-        """Called by Lightning; reads pretrained weights, unless a checkpoint has brought weights.
+    def read_weights(self) -> None:
+        """Fill the backbone, and those of momentum copies, with pretrained weights, if there are to be any.
 
         Raises:
             ConfigurationError: they do not exist or do not fit.
         """
-        if not self._reads_weights:
-            return
-        self._reads_weights = False
         backbone = self.model.backbone
         if isinstance(self._pretrained, str):
             report, _ = read_pretrained(backbone, self._pretrained)
@@ -233,7 +233,7 @@ class ContrastiveTask(RepresentationTask):
         Raises:
             ConfigurationError: a training is to go on with other relations.
         """
-        self._reads_weights = False
+        super().on_load_checkpoint(checkpoint)
         known = checkpoint.get(_CHECKPOINT_KEY)
         if self._trainer is not None and self.trainer.state.fn == "fit" and known != self._digest:
             raise ConfigurationError(

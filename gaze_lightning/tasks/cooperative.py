@@ -128,12 +128,17 @@ class Cooperative(MultiTask):
             self.val_contrastive = EmbeddingLoss(self.contrastive_loss, label_type)
             self.val_losses.pop("contrastive")  # no mean over batches: it is computed over the whole part
 
-    def setup(self, stage: str) -> None:
-        """Called by Lightning; reads pretrained weights before a training (a checkpoint replaces them afterwards)."""
-        if stage == "fit":
-            report = self.model.encoder.load_pretrained(self._pretrained)
-            if report is not None:
-                rank_zero_info(f"Pretrained weights: {report}")
+    def read_weights(self) -> None:
+        """Fill the first encoder with pretrained weights, if there are to be any."""
+        report = self.model.encoder.load_pretrained(self._pretrained)
+        if report is not None:
+            rank_zero_info(f"Pretrained weights: {report}")
+
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``); the terms of the loss use parts of the network."""
+        model = self.model
+        heads = [head for head in (model.linear_head, model.fusion_head) if head is not None]
+        return [*model.encoder.tapped_parts(), model.residual_encoder, model.decoder, model.saliency_head, *heads]
 
     def predict(self, image: Tensor) -> Prediction:
         """Run the whole network on films ``[B, 1, H, W]`` in [0, 1]."""

@@ -132,6 +132,7 @@ class GGCAM(Classifier):
         Raises:
             ConfigurationError: ``released_init`` with half precision (its loss starts near 1e19) or gradient clipping.
         """
+        super().on_fit_start()
         if self.curriculum != "released_init":
             return
         if self.trainer.precision not in ("32-true", "64-true"):

@@ -166,6 +166,7 @@ class MultiTask(GazeTask):
             )
         if "saliency" in self.loss_terms and self._gaze_in("validate") == 0:
             rank_zero_warn("no validation reading has gaze: values of predicted gaze are NaN, val/loss is without them")
+        super().on_fit_start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Called by Lightning."""

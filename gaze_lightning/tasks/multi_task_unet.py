@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.losses import UncertaintyWeighting
@@ -68,6 +68,10 @@ class MultiTaskUNet(MultiTask):
         if channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.weighting = UncertaintyWeighting(0.0, 0.0, train_gaze=False) if class_names else None
+
+    def pure_parts(self) -> list[nn.Module]:
+        """What can be compiled (``HasPureParts``)."""
+        return [self.model]
 
     def predict(self, image: Tensor) -> Prediction:
         """Run the network on films ``[B, 1, H, W]`` in [0, 1]."""

@@ -1,7 +1,7 @@
 """A classifier on a pre-trained backbone: fine-tuning and the linear probe."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -89,28 +89,14 @@ class PretrainedClassifier(Classifier):
             warmup=warmup,
         )
         self.save_hyperparameters(logger=False)
-        self._weights, self._reads_weights = pretrained, False
+        self._weights = pretrained
 
-    def setup(self, stage: str) -> None:
-        """Called by Lightning."""
-        self._reads_weights = stage == "fit"
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Called by Lightning; the checkpoint has the weights, and the leak was looked for when they were first read.
-
-        The folder of the pre-training need not be there any more.
-        """
-        self._reads_weights = False
-
-    def on_fit_start(self) -> None:
-        """Called by Lightning; reads the weights, unless a checkpoint has brought weights.
+    def read_weights(self) -> None:
+        """Fill the backbone. A run that goes on does not come here: it has looked for a leak when it began.
 
         Raises:
             ConfigurationError: the weights do not fit, do not exist, or have seen patients of the test part.
         """
-        if not self._reads_weights:
-            return
-        self._reads_weights = False
         if self._weights == SCRATCH:
             rank_zero_info("Pre-trained weights: none, as asked (pretrained: scratch). This is a control.")
             return

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback
 
 import callbacks.cam_logger
+import gaze_lightning.guarded_wandb
 from callbacks import CAMLogger
 from callbacks.cam_cases import choose_cases, true_classes
 from callbacks.cam_logger import unnoticed
@@ -157,24 +158,16 @@ def test_true_classes(label, kind, expected):
     assert true_classes(label, kind) == expected
 
 
-@pytest.mark.parametrize(
-    ("open_data", "acknowledged", "uploads", "recorded"),
-    [(False, False, 0, False), (False, True, 1, True), (True, False, 1, False)],
-)
-def test_nothing_is_uploaded_unless_open_or_acknowledged(
-    tiny, trainer_in, tmp_path, monkeypatch, open_data, acknowledged, uploads, recorded
-):
+@pytest.mark.parametrize("open_data", [False, True])
+def test_pages_are_offered_to_online_loggers_which_decide(tiny, trainer_in, tmp_path, monkeypatch, open_data):
     said = []
-    monkeypatch.setattr(callbacks.cam_logger, "rank_zero_info", said.append)
-    logger, data = FakeWandb(), tiny.Data()
-    data.open_data = open_data
-    trainer_in(CAMLogger(n_cases=2, upload_to_cloud=acknowledged), logger=logger).test(
-        tiny.Model(), datamodule=data, verbose=False
-    )
-    assert len(logger.uploads) == uploads
-    assert (tmp_path / "cloud_upload_acknowledged.txt").exists() == recorded
-    assert (tmp_path / "cams" / "test" / "page_01.png").is_file()
-    assert any("stay in the run folder" in line for line in said) == (uploads == 0)
+    monkeypatch.setattr(gaze_lightning.guarded_wandb, "rank_zero_info", said.append)
+    logger = FakeWandb(open_data)
+    trainer_in(CAMLogger(n_cases=2), logger=logger).test(tiny.Model(), datamodule=tiny.Data(), verbose=False)
+    page = tmp_path / "cams" / "test" / "page_01.png"
+    assert page.is_file()
+    assert logger.uploads == ([("cams/test", [str(page)])] if open_data else [])
+    assert [line.startswith("CAM panels stay in the run folder") for line in said] == ([] if open_data else [True])
 
 
 def case(k=3, **kwargs):

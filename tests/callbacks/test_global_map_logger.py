@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import nn
 
 import callbacks.global_map_logger
-from callbacks import CAMLogger, GlobalMapLogger
+import gaze_lightning.guarded_wandb
+from callbacks import GlobalMapLogger
 from callbacks.global_map_evolution import MapOfEpoch, choose_epochs, draw_evolution
 from callbacks.panel_parts import save_png
 from gaze_lightning.evaluation.map_comparison import MapComparison, map_correlation
@@ -202,10 +203,7 @@ def test_training_is_bit_identical_with_and_without_the_callback(parts, trainer_
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
 
-def test_tasks_without_one_map_for_all_films_are_left_alone_in_silence(
-    tiny, parts, trainer_in, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(callbacks.global_map_logger, "rank_zero_info", lambda text: pytest.fail(text))
+def test_tasks_without_one_map_for_all_films_are_left_alone_in_silence(tiny, parts, trainer_in, tmp_path, capsys):
     for model in (tiny.Model(), parts.Local()):
         trainer = trainer_in(GlobalMapLogger(), max_epochs=1)
         trainer.fit(model, datamodule=parts.Data())
@@ -347,39 +345,17 @@ def test_the_table_fits_the_console(width):
     assert max(map(len, text.splitlines())) <= width
 
 
-@pytest.mark.parametrize(
-    ("open_data", "acknowledged", "sent"), [(False, False, False), (False, True, True), (True, False, True)]
-)
-def test_pictures_leave_only_if_open_or_acknowledged(
-    parts, trainer_in, tmp_path, monkeypatch, open_data, acknowledged, sent
-):
+@pytest.mark.parametrize("open_data", [False, True])
+def test_pictures_are_offered_to_online_loggers_which_decide(parts, trainer_in, monkeypatch, open_data):
     said = []
-    monkeypatch.setattr(callbacks.global_map_logger, "rank_zero_info", said.append)
-    logger, data, model = FakeWandb(), parts.Data(), parts.Model()
-    data.open_data = open_data
-    trainer = trainer_in(GlobalMapLogger(upload_to_cloud=acknowledged), logger=logger)
+    monkeypatch.setattr(gaze_lightning.guarded_wandb, "rank_zero_info", said.append)
+    logger, data, model = FakeWandb(open_data), parts.Data(), parts.Model()
+    trainer = trainer_in(GlobalMapLogger(), logger=logger)
     trainer.fit(model, datamodule=data)
     trainer.test(model, datamodule=data, verbose=False)
-    assert [key for key, _ in logger.uploads] == (["attention/evolution", "attention/map"] if sent else [])
-    record = tmp_path / "cloud_upload_acknowledged.txt"
-    assert record.exists() == acknowledged
-    assert said == (
-        []
-        if sent
-        else [
-            "Pictures of the global map stay in the run folder and are not sent to W&B: the images of this source are"
-            " not declared open. GlobalMapLogger's upload_to_cloud: true acknowledges that they may be uploaded."
-        ]
-    )
-
-
-def test_each_acknowledgement_is_recorded_once(parts, trainer_in, tmp_path):
-    for _ in range(2):
-        trainer_in(
-            CAMLogger(n_cases=2, upload_to_cloud=True), GlobalMapLogger(upload_to_cloud=True), logger=FakeWandb()
-        ).test(parts.Model(), datamodule=parts.Data(), verbose=False)
-    lines = (tmp_path / "cloud_upload_acknowledged.txt").read_text().splitlines()
-    assert [line.split(": ")[1].split("(")[0] for line in lines] == ["CAMLogger", "GlobalMapLogger"]
+    assert [key for key, _ in logger.uploads] == (["attention/evolution", "attention/map"] if open_data else [])
+    starts = [line.startswith("Pictures of the global map stay in the run folder") for line in said]
+    assert starts == ([] if open_data else [True])
 
 
 @pytest.mark.parametrize(("share", "words"), [(0.998, "99.8 %"), (0.99996, "99.9 %"), (1.0, "100 %"), (0.5, "50 %")])

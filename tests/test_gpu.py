@@ -1,0 +1,124 @@
+"""On a GPU: every task trains and tests through the command line, resumes, and draws. Skipped where there is none."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from gaze_lightning.layers import task_of
+from gaze_lightning.main import main
+from gaze_lightning.models.warp import warp
+from tests.interruption import digests
+from tests.matrix_cases import N_TEST, PRETRAINING, TASKS, arguments_of
+from tests.two_processes import clean_environment
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.is_available() is false: there is no GPU"),
+]
+
+TOLERANCE = 1e-3
+"""Largest difference of a weight between a run and one that was killed in its second epoch and went on: some
+operations have no deterministic algorithm on a GPU (`deterministic: warn` names them), and sums have no order there."""
+
+
+class SyncedLayers(Callback):
+    """Writes how many batch norms of the task are synchronised, and how many are not."""
+
+    def on_train_start(self, trainer, pl_module):
+        norms = [m for m in pl_module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        synced = sum(isinstance(m, torch.nn.SyncBatchNorm) for m in norms)
+        if trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / "batch_norms.txt").write_text(f"{synced} {len(norms) - synced}")
+
+
+def command(given, interrupt_at=""):
+    """The command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gaze_lightning", *given],
+        env=clean_environment(INTERRUPT_AT=interrupt_at),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if interrupt_at else 0), done.stderr[-3000:]
+
+
+def arguments(experiment, folder, *more):
+    return [
+        "train",
+        *arguments_of(experiment, folder),
+        "--trainer.accelerator=gpu",
+        "--trainer.devices=1",
+        f"--run_dir={folder / 'run'}",
+        *more,
+    ]
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("experiment", TASKS.values())
+def test_task_trains_and_tests(experiment, precision, tmp_path, recwarn):
+    main(arguments(experiment, tmp_path, f"--trainer.precision={precision}"))
+    run = tmp_path / "run"
+    assert json.loads((run / "results.json").read_text())["n"] == N_TEST
+    assert all(value.isfinite().all() for value in weights(run).values() if value.is_floating_point())
+    assert torch.cuda.max_memory_allocated() > 0
+    assert (len(list(run.glob("cams/test/*.png"))) > 0) == (task_of(experiment) not in PRETRAINING)
+    # ``deterministic: warn`` names what has no deterministic algorithm, and goes on
+    assert not [w for w in recwarn if "CUBLAS_WORKSPACE_CONFIG" in str(w.message)]
+
+
+@pytest.mark.parametrize("experiment", TASKS.values())
+def test_resumed_run_is_close_to_the_uninterrupted_one(experiment, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    command(arguments(experiment, tmp_path, f"--run_dir={whole}"))
+    command(arguments(experiment, tmp_path, f"--run_dir={stopped}"), interrupt_at="batch_end 1 1")
+    command(["resume", "--run", str(stopped)])
+    expected, found = weights(whole), weights(stopped)
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        assert torch.allclose(value.double(), found[key].double(), rtol=0, atol=TOLERANCE), key
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs: synchronised batch norm needs two")
+@pytest.mark.parametrize("experiment", TASKS.values())
+def test_two_gpus_stay_the_same(experiment, tmp_path):
+    command(arguments(experiment, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp"))
+    run = tmp_path / "run"
+    assert digests(run, 0) == digests(run, 1)
+    assert json.loads((run / "results.json").read_text())["n"] == N_TEST
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs: synchronised batch norm needs two")
+def test_batch_norm_is_synchronised_on_two_gpus(tmp_path):
+    layers = "--trainer.callbacks+=tests.test_gpu.SyncedLayers"
+    command(arguments(TASKS["byol"], tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", layers))
+    synced, others = map(int, (tmp_path / "run" / "batch_norms.txt").read_text().split())
+    assert synced > 0
+    assert others == 0
+
+
+def test_warp_in_float64_agrees_with_the_cpu():
+    torch.manual_seed(0)
+    image = torch.rand(4, 1, 48, 40)
+    matrix = torch.eye(2, 3).repeat(4, 1, 1) + 0.05 * torch.randn(4, 2, 3)
+    expected = warp(image, matrix, (48, 40))
+    found = warp(image.cuda(), matrix.cuda(), (48, 40))
+    assert found.device.type == "cuda"
+    assert np.abs(found.cpu().numpy() - expected.numpy()).max() < 1e-5
+    moved = image.cuda().requires_grad_()
+    warp(moved, matrix.cuda(), (48, 40)).square().sum().backward()
+    alone = image.clone().requires_grad_()
+    warp(alone, matrix, (48, 40)).square().sum().backward()
+    assert torch.allclose(moved.grad.cpu(), alone.grad, atol=1e-4)

@@ -1,0 +1,78 @@
+"""One experiment per task on two processes and on one."""
+
+import json
+import shutil
+
+import cv2
+import pytest
+
+from gaze_lightning.layers import available, task_of
+from tests.matrix import compare, matrix_of_tasks, table_of
+from tests.matrix_cases import N_TEST, PRETRAINING, TASKS
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+
+@pytest.fixture(scope="session")
+def matrix(tmp_path_factory):
+    return matrix_of_tasks(tmp_path_factory)
+
+
+def test_every_task_is_there():
+    assert {task_of(name) for name in TASKS.values()} == {task_of(name) for name in available()}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_two_processes_are_one_model_and_give_the_numbers_and_pictures_of_one_process(matrix, name):
+    row = compare(name, TASKS[name], matrix)
+    assert not row.faults, table_of([row])
+    assert row.n == (N_TEST, N_TEST)
+    run = matrix / "runs" / name
+    stages = json.loads((run / "stages.json").read_text())
+    assert len(stages) >= 2
+    assert sum(stage["epochs"] for stage in stages) == row.epochs
+    drawn = {path.name for path in run.glob("cams/*")}
+    pictured = task_of(row.experiment) not in PRETRAINING
+    assert drawn == ({"test", *(f"epoch_{epoch:03d}" for epoch in range(row.epochs))} if pictured else set())
+    files = {"moco": "relations.png", "attention": "attention/evolution.png", "batch_stack": "attention/map.png"}
+    assert (run / files.get(name, "metrics.csv")).is_file()
+
+
+def _lines(change):
+    return lambda path: path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
+
+
+def _content(change):
+    def rewrite(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return rewrite
+
+
+def _darker(path):
+    cv2.imwrite(str(path), cv2.imread(str(path)) // 2)
+
+
+CHANGES = {
+    "the ranks differ after epochs 1": ("runs/classifier/digest_1.txt", _lines(lambda x: [x[0], "1 ?"])),
+    "an epoch changed nothing": ("runs/classifier/digest_0.txt", _lines(lambda x: [x[0], f"1 {x[0].split()[1]}"])),
+    "on one process the predictions are not of": ("one/classifier/predictions.csv", _lines(lambda x: x[:-1])),
+    "34 and 33 readings were counted": ("runs/classifier/results.json", _content(lambda x: x.update(n=34))),
+    "nll differs by 1": ("one/classifier/results.json", _content(lambda x: x["metrics"]["nll"].update(value=-10.0))),
+    "nll differs by inf": ("one/classifier/results.json", _content(lambda x: x["metrics"]["nll"].update(value=None))),
+    "CAM pages differ": ("one/classifier/cams/test/page_01.png", _darker),
+}
+
+
+@pytest.mark.parametrize("fault", CHANGES)
+def test_the_comparison_finds_what_differs(matrix, tmp_path, fault):
+    for part in ("runs", "one"):
+        source = matrix / part / "classifier"
+        shutil.copytree(source, tmp_path / part / "classifier", ignore=shutil.ignore_patterns("*.ckpt"))
+    shutil.copy(matrix / "runs" / "classifier.seconds", tmp_path / "runs")
+    assert not compare("classifier", TASKS["classifier"], tmp_path).faults
+    file, change = CHANGES[fault]
+    change(tmp_path / file)
+    assert fault in "; ".join(compare("classifier", TASKS["classifier"], tmp_path).faults)
