@@ -53,8 +53,8 @@ def arguments_of(experiment: str, folder: Path, pretrained: str = "scratch", tin
         tiny: timm's smallest network and narrow heads; else the experiment's own network and two steps per epoch.
     """
     task = task_of(experiment)
-    staged = yaml.safe_load((ROOT / f"{experiment}.yaml").read_text()).get("staged_training") or {}
-    names = [stage["name"] for stage in staged.get("stages") or []]
+    content = yaml.safe_load((ROOT / f"{experiment}.yaml").read_text())
+    names = [stage["name"] for stage in (content.get("staged_training") or {}).get("stages") or []]
     own, model = [], dict[str, Any]()
     epochs = 3 if names or task == "AttentionClassifier" else 2
     if not names:
@@ -71,7 +71,8 @@ def arguments_of(experiment: str, folder: Path, pretrained: str = "scratch", tin
         model |= {"pretrained": pretrained}
     if task == "AttentionClassifier":
         own += ["--data.init_args.augmentation=light"]
-        model |= {"n_anchors": 12, "freeze_epoch": 2}
+        one_map = content["model"]["init_args"].get("attention") != "local"
+        model |= {"n_anchors": 12} | ({"freeze_epoch": 2} if one_map else {})
     if tiny:
         model |= {} if task == "MultiTaskUNet" else {"backbone": "test_resnet.r160_in1k"}
         model |= _TINY.get(task, {"output_stride": 32})
