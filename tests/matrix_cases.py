@@ -80,7 +80,7 @@ def arguments_of(experiment: str, folder: Path, pretrained: str = "scratch", tin
         own += ["--trainer.limit_train_batches=2"]
     return [
         f"--config={experiment}",
-        *_data(folder, (48, 40) if tiny else (64, 56)),
+        *_data(folder, (48, 40) if tiny else (72, 64)),
         *own,
         *(f"--model.init_args.{name}={value}" for name, value in model.items()),
         f"--trainer.max_epochs={epochs}",
