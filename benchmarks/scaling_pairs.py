@@ -2,7 +2,7 @@
 
 The simulation draws whole epochs with the library's sampler, looks its films up in the library's relations, and passes
 them through the library's queue. In random order, of ``n`` training films ``M`` in a batch of all processes, ``P``
-related pairs of films among them all and ``K`` slots of the queue (films of the same epoch)::
+related pairs of films among them all and ``K`` slots of the queue::
 
     pairs in a batch               P M (M - 1) / (n (n - 1))
     pairs of a batch and a queue   2 P M K / (n (n - 1))
@@ -25,7 +25,7 @@ BATCHES = (256, 1024)
 
 QUEUE = 65_536
 EPOCHS = {256: 3, 1024: 2}
-"""In random order; of other orders, which are compared with nothing, one."""
+"""In random order; of other orders, which are compared with nothing, one. One more comes before, to fill the queue."""
 
 EVERY = 8
 """One step in so many is compared with the queue."""
@@ -51,12 +51,14 @@ def simulate(dataset: GazeDataset, positives: Positives, pairs: int, orders: dic
         for batch in BATCHES:
             queue = min(QUEUE, n // 2 // batch * batch)
             inside, queued = [], []
-            for epoch in range(EPOCHS[batch] if name == "random" else 1):
+            slots = KeyQueue(queue, 1)
+            for epoch in range(1 + (EPOCHS[batch] if name == "random" else 1)):
                 sampler.set_epoch(epoch)
                 order = torch.tensor([index for _, index in sampler])
-                steps = pairs_of_epoch(known[order], positives, batch, queue)
-                inside.append(steps[0])
-                queued.append(steps[1])
+                steps = pairs_of_epoch(known[order], positives, batch, slots)
+                if epoch:  # in the first one its early steps have no full queue, and they are unlike the late ones
+                    inside.append(steps[0])
+                    queued.append(steps[1])
             row: dict[str, Any] = {"order": name, "batch": batch, "queue": queue, "films": n}
             of_all = n * (n - 1)
             row |= _summary("pairs_batch", np.concatenate(inside), pairs * batch * (batch - 1) / of_all)
@@ -68,22 +70,21 @@ def simulate(dataset: GazeDataset, positives: Positives, pairs: int, orders: dic
 
 
 def pairs_of_epoch(
-    identities: torch.Tensor, positives: Positives, batch: int, queue: int
+    identities: torch.Tensor, positives: Positives, batch: int, slots: KeyQueue
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Related pairs in each batch of an epoch, and of some batches with the queue as soon as that is full.
+    """Related pairs in each batch of an epoch, and of some batches with the queue.
 
     Args:
         identities: int64 ``[draws, 3]``, in the order of the epoch.
         positives: knows the relations.
         batch: films of a step.
-        queue: slots.
+        slots: the queue as the epoch before has left it.
     """
-    slots = KeyQueue(queue, 1)
     inside, queued = [], []
     for step, own in enumerate(identities[: len(identities) // batch * batch].split(batch)):
         looked_at = own[own[:, 1] >= 0]  # the others have no pairs
         inside.append(int(positives.pairs(looked_at, looked_at).related.sum()) // 2)
-        if step % EVERY == 0 and int(slots.count) == queue:
+        if step % EVERY == 0:
             queued.append(int(positives.pairs(looked_at, slots.identities).related.sum()))
         slots.push(torch.ones(batch, 1), own)
     return np.array(inside), np.array(queued)

@@ -12,7 +12,16 @@ _TOTAL = re.compile(r"Trained on (\d+) images")
 
 
 class TrainingError(RuntimeError):
-    """A training ended with an error; the message holds the end of what it said."""
+    """A training ended with an error; the message holds the end of what it said.
+
+    Args:
+        message: what it said.
+        refused: the command ended with status 2: what it was asked for does not exist or does not go together.
+    """
+
+    def __init__(self, message: str, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 def train(arguments: Sequence[str], threads: int = 1, limit: float = 1800) -> tuple[list[float], int]:
@@ -45,7 +54,7 @@ def train(arguments: Sequence[str], threads: int = 1, limit: float = 1800) -> tu
         raise TrainingError(f"took longer than {limit:.0f} s") from error
     speeds, totals = _SPEED.findall(done.stdout), _TOTAL.findall(done.stdout)
     if done.returncode or not speeds or not totals:
-        raise TrainingError(done.stdout[-3000:])
+        raise TrainingError(done.stdout[-3000:], refused=done.returncode == 2)
     return [float(speed) for speed in speeds], sum(map(int, totals))
 
 

@@ -24,6 +24,7 @@ class Acceleration(Callback):
     on for any size), and where a stage freezes parameters or modules: the first step after such a change is slow, the
     result does not depend on it. With ``aot_eager`` a run gives the numbers of one that is not compiled up to
     rounding; ``inductor`` fuses operations, so it rounds differently, and draws other random numbers in dropout.
+    Where processes share the statistics of batch norm (``SyncBatchNorm``) it is refused: no one has tried it.
 
     Precision is the trainer's: ``32-true``, ``bf16-mixed`` or ``16-mixed``. Losses, maps, gaze and metrics are computed
     in float32 or float64 with all of them. What turns everything into half precision is refused.
@@ -42,8 +43,8 @@ class Acceleration(Callback):
         """Compile, for whatever is to be done with the task.
 
         Raises:
-            ConfigurationError: the precision is half throughout, there is no such backend, or the task does not say
-                what can be compiled.
+            ConfigurationError: the precision is half throughout, there is no such backend, the task does not say
+                what can be compiled, or its batch norm is to be synchronised over processes.
         """
         if trainer.precision in _ALL_HALF:
             raise ConfigurationError(
@@ -61,6 +62,12 @@ class Acceleration(Callback):
             raise ConfigurationError(
                 f"acceleration.compile: {type(pl_module).__name__} does not say which of its parts can be compiled "
                 "(pure_parts): leave it out"
+            )
+        if trainer.world_size > 1 and getattr(trainer.strategy, "_layer_sync", None) is not None:
+            raise ConfigurationError(
+                f"acceleration.compile: the batch norm of {type(pl_module).__name__} is synchronised over "
+                f"{trainer.world_size} processes (SyncBatchNorm), which communicates within the network; compiled, "
+                "that was never tested: leave acceleration.compile out, or train on one device"
             )
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VERSIONS)
         parts = [part for part in pl_module.pure_parts() if part._compiled_call_impl is None]

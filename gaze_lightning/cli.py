@@ -66,7 +66,14 @@ class LayeredConfigFile(ActionConfigFile):
 
 def _asks_for_several_processes(config: Namespace) -> bool:
     """Whether Lightning would choose ``ddp`` by itself."""
-    return config.trainer.num_nodes > 1 or str(config.trainer.devices) not in ("1", "auto", "-1")
+    devices = config.trainer.devices
+    if config.trainer.num_nodes > 1:
+        return True
+    if str(devices) in ("auto", "-1"):  # all there are, of CPUs one
+        return config.trainer.accelerator != "cpu" and torch.cuda.device_count() > 1
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
+    return len(devices) > 1 if isinstance(devices, list) else str(devices) != "1"
 
 
 def _leaves_parameters_unused(config: Namespace) -> bool:
@@ -116,6 +123,7 @@ class GazeCLI(LightningCLI):
 
     def __init__(self, args: list[str], resumes: bool = False) -> None:
         self.resumes = resumes
+        self._asked = args[0] if args else ""
         super().__init__(
             model_class=LightningModule,
             datamodule_class=LightningDataModule,
@@ -140,10 +148,17 @@ class GazeCLI(LightningCLI):
         parser.add_argument("-c", "--config", action=LayeredConfigFile, help="configuration file, may be repeated")
         return parser
 
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that was asked for, if it is one: each takes a quarter of a second to describe."""
+        every = LightningCLI.subcommands()
+        return {self._asked: every[self._asked]} if self._asked in every else every
+
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
-        self._subcommand_parsers["test"].set_defaults({"verbose": False})  # TestReport prints a table of its own
-        self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+        # TestReport prints a table of its own, PredictionWriter writes as it goes
+        for subcommand, default in (("test", {"verbose": False}), ("predict", {"return_predictions": False})):
+            if subcommand in self._subcommand_parsers:
+                self._subcommand_parsers[subcommand].set_defaults(default)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the sections of the forced callbacks and what the data tell the task."""
@@ -246,7 +261,7 @@ class GazeCLI(LightningCLI):
         if (folder / "config.yaml").exists() and not self.resumes:
             raise DataError(
                 f"{folder} holds a run already, and runs are never overwritten: choose another --run_dir, or none for "
-                f"a fresh folder; to go on with it: resume --run {folder}"
+                f"a fresh folder; to go on with it: gaze-lightning resume --run {folder}"
             )
         return folder
 

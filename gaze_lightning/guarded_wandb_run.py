@@ -1,6 +1,5 @@
 """A run of W&B in which only scalars and, with permission, pictures can be logged."""
 
-import os
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NoReturn
@@ -8,6 +7,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.wandb_package import import_wandb
 
 PERMISSION = (
     "log_images_to_cloud: true and acknowledgement: '<who allows it, and why>' (options of GuardedWandbLogger, both "
@@ -52,11 +52,9 @@ def guarded_run(options: Mapping[str, Any], pictures_allowed: bool) -> Any:
     Raises:
         ConfigurationError: there is no account, or W&B cannot be reached.
     """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # error reports hold paths
-    import wandb
-
+    wandb = import_wandb()
     try:
-        run = wandb.init(**options, settings=wandb.Settings(**_PRIVATE))  # type: ignore[arg-type]
+        run = wandb.init(**options, settings=wandb.Settings(**_PRIVATE))
     except wandb.errors.Error as error:
         raise ConfigurationError(
             f"W&B cannot be used: {error}\nWithout an account or a network: WANDB_MODE=offline, and later wandb sync; "
@@ -69,7 +67,7 @@ def guarded_run(options: Mapping[str, Any], pictures_allowed: bool) -> Any:
     def log(data: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         send({key: _allowed(key, value, pictures_allowed) for key, value in data.items()}, *args, **kwargs)
 
-    run.log = log  # type: ignore[method-assign]
+    run.log = log
     for name in _REFUSED:
         if hasattr(run, name):
             setattr(run, name, _refusal(name))

@@ -8,6 +8,7 @@ from typing import NoReturn
 import yaml
 
 from gaze_lightning import __version__
+from gaze_lightning.commands.user_errors import let_the_first_speak
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.launch import is_first_process, slurm_run_name
 from gaze_lightning.layers import ROOT, Layers, UnknownNameError, available, description, resolve
@@ -47,6 +48,8 @@ LINKED = {
 
 
 def _stop(message: str) -> NoReturn:
+    if not is_first_process():
+        let_the_first_speak()
     print(message, file=sys.stderr)  # noqa: T201
     raise SystemExit(2)
 
@@ -88,7 +91,8 @@ def _of_run(command: str, run: Path, args: list[str]) -> list[str]:
         if command == "resume":
             _stop(
                 f"{run / 'checkpoints' / 'last.ckpt'} does not exist: the run ended before its first epoch was over, "
-                f"and there is nothing to go on from. Start it anew: train --config {run / 'config.yaml'}"
+                "and there is nothing to go on from. Start it anew: "
+                f"gaze-lightning train --config {run / 'config.yaml'}"
             )
         _stop(str(error))
     head = ["--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint)]
@@ -233,7 +237,7 @@ def main(args: Sequence[str] | None = None) -> None:
         case "resume":
             runs, rest = _take(rest, "--run")
             if not runs:
-                _stop("which run? resume --run runs/<experiment>/<run id>")
+                _stop("which run? gaze-lightning resume --run runs/<experiment>/<run id>")
             if fixed := [arg for arg in rest if arg.split("=")[0] in ("--run_dir", "--ckpt", "--ckpt_path")]:
                 _stop(f"{fixed[0]} with resume: a run goes on in its own folder, from its last checkpoint")
             run_folder = Path(runs[-1])

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from gaze_lightning.evaluation.files import replacing
 
 Row = dict[str, str]
@@ -21,15 +19,12 @@ def one_metrics_file(run: Path, before_step: int) -> Iterator[None]:
 
     Meanwhile they are in a file beside it, where they are found if the resumed run is interrupted in its turn. Values
     are handled as text, so none changes in its last digit. If nothing was logged, because the run could not go on,
-    everything is as before. On processes other than the first this does nothing.
+    everything is as before. For the first process of a run alone.
 
     Args:
         run: folder of the run.
         before_step: number of optimiser steps in the checkpoint; what was logged from then on is written again.
     """
-    if getattr(rank_zero_only, "rank", 0):
-        yield
-        return
     metrics, aside = run / "metrics.csv", run / _BEFORE
     old = _without_repeats(_rows(aside) + _rows(metrics))
     kept = [row for row in old if _step(row) < before_step]

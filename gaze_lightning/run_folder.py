@@ -14,6 +14,7 @@ _ENVIRONMENT = "GAZE_LIGHTNING_RUN_DIR"
 _PATIENCE = timedelta(minutes=30)  # processes import at different speeds from a busy file system
 
 _made: list[Path] = []
+_drawn: list[Path] = []
 _stores: list[Any] = []  # kept: a store that this process serves ends with its object, and the others still ask it
 
 
@@ -42,7 +43,7 @@ def new_run_folder(parent: Path, num_nodes: int = 1) -> Path:
             folder = parent / name
         case "lightning" if given and not is_first_process():
             return Path(given)
-        case "lightning" | "alone" as kind if (kind == "lightning" and not given) or num_nodes > 1:
+        case "lightning" | "alone" if num_nodes > 1 or not is_first_process():
             raise ConfigurationError(
                 "Processes that are started by hand on several nodes cannot agree on a fresh run folder: give all of "
                 "them the same one, --run_dir runs/<experiment>/<name>, on a file system that all nodes see; or start "
@@ -73,6 +74,11 @@ def current_run_folder() -> Path | None:
     return Path(given) if given else None
 
 
+def is_named_by_chance(folder: Path) -> bool:
+    """Whether this process has drawn the folder's name, so that the same command, given again, has another folder."""
+    return folder in _drawn
+
+
 def remove_empty_run_folder() -> None:
     """Remove the folder that was made for this run if it came to nothing before it wrote anything."""
     while _made:
@@ -86,6 +92,7 @@ def _fresh(parent: Path) -> Path:
         stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
         folder = parent / f"{stamp}-{secrets.token_hex(2)}"
         if not folder.exists():
+            _drawn.append(folder)
             return folder
 
 

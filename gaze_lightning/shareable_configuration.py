@@ -40,6 +40,21 @@ def shareable_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def stays_here(key: str, value: Any) -> bool:
+    """Whether `shareable_configuration` leaves out or changes a value, or a part of it.
+
+    Args:
+        key: dotted name.
+        value: of what a configuration holds.
+    """
+    if isinstance(value, Mapping) and value:
+        return any(stays_here(f"{key}.{name}", inner) for name, inner in value.items())
+    nested = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return shareable_configuration(nested) != {key: value}
+
+
 def _kept(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     named = {str(key): value for key, value in mapping.items()}
     return {

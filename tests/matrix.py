@@ -1,7 +1,8 @@
 """Experiments on two processes and on one: are the ranks the same, the numbers, and the pictures?
 
 ``python -m tests.matrix`` does it for every experiment file with its own network (``make matrix``), the tests do it for
-one experiment per task with a tiny one. Two processes train and test; then one process tests the same checkpoint.
+one experiment per task with a tiny one. Two processes train and test; then one process tests the same checkpoint, and
+of some tasks that learn from gaze it validates it, which on two processes was done after the epoch of that checkpoint.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import os
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +21,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 
 from gaze_lightning.layers import available, task_of
 from tests.interruption import digests
@@ -27,6 +32,9 @@ from tests.two_processes import Call, once, run_together
 
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 ONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
+VALIDATED = {"GGCAM": {"val/loss"}, "MultiTaskUNet": set[str]()}
+"""Tasks whose validation is repeated, each with the values that depend on how readings fall into batches: GG-CAM's loss
+of a batch without gaze has no term of gaze, and ``val/loss`` is the mean over batches."""
 TOLERANCE = 1e-4
 """Of values: batches of another size round differently in float32, which can swap neighbours where ranks count."""
 
@@ -43,6 +51,7 @@ class Row:
         n: readings that the test counted on two processes, and on one.
         n_values: values of the test.
         difference: the largest absolute difference of a value between two processes and one, and the value's name.
+        validation: values of the validation by name, on two processes and on one; empty where it was not repeated.
         probability: the largest difference of a reading's probability.
         pictures: CAM pages of the test.
         pixels: the largest difference of their pixels, 0 to 255.
@@ -57,6 +66,7 @@ class Row:
     n: tuple[int, int] = (0, 0)
     n_values: int = 0
     difference: tuple[float, str] = (math.inf, "")
+    validation: dict[str, tuple[float, float]] = field(default_factory=dict)
     probability: float = math.inf
     pictures: int = 0
     pixels: int = 0
@@ -96,10 +106,18 @@ def calls_of(names: dict[str, str], folder: Path, tiny: bool = True) -> list[Cal
 
 
 def alone(name: str, folder: Path) -> None:
-    """Test in this process, into ``one/<name>`` of the folder, what two have trained."""
+    """Test in this process, into ``one/<name>`` of the folder, what two have trained; validate it where asked for."""
     from gaze_lightning.main import main
 
-    main(["test", "--run", str(folder / "runs" / name), *ONE, f"--run_dir={folder / 'one' / name}"])
+    run = folder / "runs" / name
+    main(["test", "--run", str(run), *ONE, f"--run_dir={folder / 'one' / name}"])
+    if _task(run) in VALIDATED:
+        main(["validate", "--run", str(run), *ONE, f"--run_dir={folder / 'one' / name}.validated"])
+
+
+def _task(run: Path) -> str:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    return str(config["model"]["class_path"]).rpartition(".")[2]
 
 
 def matrix_of_tasks(factory: pytest.TempPathFactory) -> Path:
@@ -130,6 +148,8 @@ def compare(name: str, experiment: str, folder: Path) -> Row:
     if not first or len(set(first.values())) < len(first):
         row.faults.append("an epoch changed nothing")
     _compare_results(row, two, one)
+    if _task(two) in VALIDATED:
+        _compare_validation(row, two, one.with_name(f"{name}.validated"))
     _compare_pictures(row, two / "cams" / "test", one / "cams" / "test")
     return row
 
@@ -154,6 +174,21 @@ def _compare_results(row: Row, two: Path, one: Path) -> None:
     columns = [name for name in tables[0] if name.startswith("prob_")]
     both = [table.set_index("sample_id").loc[wanted, columns].to_numpy(dtype=float) for table in tables]
     row.probability = float(np.abs(both[0] - both[1]).max(initial=0.0))
+
+
+def _compare_validation(row: Row, two: Path, one: Path) -> None:
+    epoch = torch.load(two / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+    tables = [pd.read_csv(run / "metrics.csv") for run in (two, one)]
+    tables[0] = tables[0].loc[tables[0]["epoch"] == epoch]
+    first, second = (
+        {name: float(table[name].dropna().iloc[-1]) for name in table if name.startswith("val/") and table[name].any()}
+        for table in tables
+    )
+    names = {**first, **second}.keys() - VALIDATED[_task(two)]
+    row.validation = {name: (first.get(name, math.inf), second.get(name, math.inf)) for name in sorted(names)}
+    for name, (a, b) in row.validation.items():
+        if not abs(a - b) <= TOLERANCE:
+            row.faults.append(f"{name} of epoch {epoch} is {a:.6g} on two processes and {b:.6g} on one")
 
 
 def _difference(a: float | None, b: float | None) -> float:
@@ -194,9 +229,8 @@ def table_of(rows: list[Row]) -> str:
     return "\n".join([*lines, *(f"\n{row.experiment}: {fault}" for row in rows for fault in row.faults)])
 
 
-def _rows(names: dict[str, str], tiny: bool) -> list[Row]:
+def _rows(names: dict[str, str], tiny: bool) -> Iterator[Row]:
     """Some experiments per start of processes; one that fails ends them, and those behind it start anew."""
-    rows: list[Row] = []
     waiting = dict(names)
     while waiting:
         batch = dict(list(waiting.items())[: len(TASKS) if tiny else 6])
@@ -209,11 +243,15 @@ def _rows(names: dict[str, str], tiny: bool) -> list[Row]:
             for name, experiment in batch.items():
                 del waiting[name]
                 if not _seconds(folder / "runs" / name).exists():
-                    rows.append(Row(name, experiment, faults=[reason]))
+                    yield Row(name, experiment, faults=[reason])
                     break  # those behind it have not had their turn
-                alone(name, folder)
-                rows.append(compare(name, experiment, folder))
-    return rows
+                try:
+                    alone(name, folder)
+                    row = compare(name, experiment, folder)
+                except (Exception, SystemExit) as error:  # what a command says when it ends with an error
+                    traceback.print_exc()
+                    row = Row(name, experiment, faults=[f"{type(error).__name__} on one process: {error}"])
+                yield row
 
 
 def main(args: list[str] | None = None) -> int:
@@ -226,9 +264,11 @@ def main(args: list[str] | None = None) -> int:
     names = TASKS if given.tasks else {name: name for name in available()}
     if unknown := sorted(set(given.only) - set(names.values())):
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(names.values())}")
-    rows = _rows({name: one for name, one in names.items() if one in (given.only or names.values())}, given.tasks)
     given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    rows: list[Row] = []
+    for row in _rows({name: one for name, one in names.items() if one in (given.only or names.values())}, given.tasks):
+        rows.append(row)
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(f"\n{table_of(rows)}")  # noqa: T201
     return int(any(row.faults for row in rows))
 

@@ -44,7 +44,7 @@ def arguments_of(experiment: str, folder: Path, pretrained: str = "scratch", tin
     """Arguments of ``train`` but for devices and the run folder.
 
     Every training has stages, its own or one that freezes a part and one that does not; gaze is missing on one process
-    only (`OneSidedPhantom`); CAM panels are drawn after each epoch.
+    only (`OneSidedPhantom`); CAM panels are drawn after every other epoch.
 
     Args:
         experiment: its name.
@@ -84,7 +84,7 @@ def arguments_of(experiment: str, folder: Path, pretrained: str = "scratch", tin
         *own,
         *(f"--model.init_args.{name}={value}" for name, value in model.items()),
         f"--trainer.max_epochs={epochs}",
-        "--cam_logger.every_n_epochs=1",
+        "--cam_logger.every_n_epochs=2",
         "--cam_logger.n_cases=2",
         "--test_report.n_boot=20",
         "--trainer.enable_progress_bar=false",

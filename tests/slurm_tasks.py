@@ -1,11 +1,15 @@
 """Processes with the environment that srun gives its tasks, and a stand-in for scontrol; importable by the tasks."""
 
+import atexit
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Self
 
 import torch
 from pytorch_lightning import Callback
@@ -20,17 +24,20 @@ _ROOT = str(Path(__file__).parent.parent)
 
 
 class Hold(Callback):
-    """In epoch 1, say that batch 1 begins and wait for word; before batch 2 wait for the end, which SIGTERM brings.
+    """In epoch 2, say that batch 1 begins and wait for word; before batch 2 wait for the end, which SIGTERM brings.
 
-    Only where ``HOLD_IN`` names a folder.
+    Only where ``HOLD_IN`` names a folder; neither comes later than five minutes.
     """
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         folder = os.environ.get("HOLD_IN")
-        if folder is None or trainer.current_epoch != 1 or batch_idx == 0:
+        if folder is None or trainer.current_epoch != 2 or batch_idx == 0:
             return
         (Path(folder) / f"batch_{batch_idx}_{trainer.global_rank}").touch()
+        deadline = time.monotonic() + 300
         while not ((Path(folder) / "go_on").exists() if batch_idx == 1 else trainer.received_sigterm):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"batch {batch_idx} of epoch 2 was not let go")
             time.sleep(0.02)
 
 
@@ -70,24 +77,44 @@ def task(arguments: list[str], log: str, variables: dict[str, str]) -> None:
     torch.set_num_threads(1)
     from gaze_lightning.main import main
 
-    main(arguments)
+    try:
+        main(arguments)
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out; by one of them W&B ends its run
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 class Step:
-    """A step of a job: the same command in every task, as SLURM's daemon on the node starts and signals it."""
+    """A step of a job: the same command in every task, as SLURM's daemon on the node starts and signals it.
+
+    As a context it leaves no process behind. Its port is free, and not that which Lightning makes of the job's number:
+    two sessions of tests on a machine have the same jobs.
+    """
 
     context = multiprocessing.get_context("forkserver")
 
     def __init__(self, arguments: list[str], log: Path, job: str, tasks: int = 2, **more: str) -> None:
         self.context.set_forkserver_preload(["tests.slurm_tasks", "gaze_lightning.commands.run", "timm"])
         self.logs = [log.with_name(f"{log.name}_{rank}.txt") for rank in range(tasks)]
-        self.processes = [
-            self.context.Process(target=task, args=(arguments, str(path), environment(job, rank, tasks, **more)))
-            for rank, path in enumerate(self.logs)
-        ]
-        for path, process in zip(self.logs, self.processes, strict=True):
+        self.processes: list[ForkServerProcess] = []
+        more = {"MASTER_PORT": str(free_port()), **more}
+        for rank, path in enumerate(self.logs):
             path.touch()
+            variables = environment(job, rank, tasks, **more)
+            self.processes.append(self.context.Process(target=task, args=(arguments, str(path), variables)))
+        for process in self.processes:
             process.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
 
     def send(self, number: signal.Signals) -> None:
         """As slurmstepd does: to every process of the step, those that load data as well."""
@@ -98,7 +125,6 @@ class Step:
         deadline = time.monotonic() + 600
         while not all(path.exists() for path in paths):
             if any(process.exitcode is not None for process in self.processes) or time.monotonic() > deadline:
-                self.kill()
                 raise AssertionError(self.text()[-8000:])
             time.sleep(0.02)
 
@@ -115,7 +141,7 @@ class Step:
         for process in self.processes:
             if process.exitcode is None:
                 process.kill()
-                process.join()
+            process.join()
 
     def text(self) -> str:
         return "\n\n".join(path.read_text() for path in self.logs)

@@ -39,11 +39,7 @@ class SweepServer(ThreadingHTTPServer):
     def environment(self) -> dict[str, str]:
         """What leads W&B's client here."""
         host, port = self.server_address[:2]
-        return {
-            "WANDB_BASE_URL": f"http://{host!s}:{port}",
-            "WANDB_API_KEY": "0" * 40,
-            "WANDB_ERROR_REPORTING": "false",
-        }
+        return {"WANDB_BASE_URL": f"http://{host!s}:{port}", "WANDB_API_KEY": "0" * 40}
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         """The ``data`` of an answer; None if the question is not known."""

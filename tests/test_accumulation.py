@@ -4,8 +4,11 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from tests.every_task import TASKS
-from tests.test_tasks import classifier, loader, make_batch, trainer
+from gaze_lightning.models import BatchStackAttention
+from gaze_lightning.tasks import AttentionClassifier, Classifier
+from tests.contrastive_data import METHODS
+from tests.every_task import TASKS, attention
+from tests.test_tasks import H, W, classifier, loader, make_batch, trainer
 
 
 class Watch(Callback):
@@ -41,13 +44,27 @@ def test_two_batches_in_one_step_are_one_of_twice_the_size(tmp_path):
         assert not one.requires_grad or not torch.equal(one, first)
 
 
-@pytest.mark.parametrize("name", ["Classifier", "GGCAM", "PretrainedClassifier", "MultiTaskUNet", "Cooperative"])
-def test_steps_and_schedules_count_steps_of_the_optimiser(tmp_path, name):
-    task, watch = TASKS[name](optimizer="sgd", lr=0.1, schedule="cosine", warmup=0.0), Watch()
+def batch_stack(**options):
+    task = attention(attention="local", **options)
+    task.attention = BatchStackAttention(4, (H, W))
+    return task
+
+
+OWN = {name: make for name, make in TASKS.items() if name not in METHODS} | {"AttentionClassifier, stack": batch_stack}
+"""Of pre-training: test_resume, where gradients of MoCo accumulate, and test_contrastive_tasks."""
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_steps_and_schedules_count_steps_of_the_optimiser(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(AttentionClassifier, "setup", Classifier.setup)  # the maps are made already
+    task, watch = OWN[name](optimizer="sgd", lr=0.1, schedule="cosine", warmup=0.0), Watch()
     run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=2, callbacks=[watch])
     run.fit(task, loader([make_batch(4, seed) for seed in range(5)]))
     assert run.global_step == 6  # of the last one of each epoch there is one batch only
     assert watch.rates == pytest.approx([0.1, 0.0933, 0.075, 0.05, 0.025, 0.0067], abs=1e-4)
+    of_map = [index for index, (key, _) in enumerate(task.named_parameters()) if key.startswith("attention.")]
     for number, (before, after) in enumerate(zip(watch.parameters, watch.parameters[1:], strict=False), start=1):
         steps = number % 5 in (1, 3, 4)
-        assert steps == any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), number
+        moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+        assert steps == any(moved), number
+        assert not of_map or steps == any(moved[index] for index in of_map), number

@@ -1,6 +1,7 @@
 """On a GPU: every task trains and tests through the command line, resumes, and draws. Skipped where there is none."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -23,9 +24,11 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.cuda.is_available() is false: there is no GPU"),
 ]
 
-TOLERANCE = 1e-3
-"""Largest difference of a weight between a run and one that was killed in its second epoch and went on: some
-operations have no deterministic algorithm on a GPU (`deterministic: warn` names them), and sums have no order there."""
+TOLERANCE = 0.25
+"""Distance between the weights of a run and of one that was killed in its second epoch and went on, as a share of the
+way that the weights went from the checkpoint to the end: some operations have no deterministic algorithm on a GPU
+(`deterministic: warn` names them), and sums have no order there. The bound was reasoned, not measured: there was no
+GPU. Another order of films or a fresh optimiser, for comparison, moves weights about as far as the training itself."""
 
 
 class SyncedLayers(Callback):
@@ -66,6 +69,13 @@ def weights(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")["state_dict"]
 
 
+def distance(a, b):
+    """Euclidean, over the parameters: counters and a queue of keys go further than any weight."""
+    assert a.keys() == b.keys()
+    keys = [key for key in a if a[key].is_floating_point() and "running_" not in key and "queue." not in key]
+    return math.sqrt(sum(float((a[key].double() - b[key].double()).square().sum()) for key in keys))
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("experiment", TASKS.values())
 def test_task_trains_and_tests(experiment, precision, tmp_path, recwarn):
@@ -84,11 +94,11 @@ def test_resumed_run_is_close_to_the_uninterrupted_one(experiment, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     command(arguments(experiment, tmp_path, f"--run_dir={whole}"))
     command(arguments(experiment, tmp_path, f"--run_dir={stopped}"), interrupt_at="batch_end 1 1")
+    start = weights(stopped)
     command(["resume", "--run", str(stopped)])
-    expected, found = weights(whole), weights(stopped)
-    assert expected.keys() == found.keys()
-    for key, value in expected.items():
-        assert torch.allclose(value.double(), found[key].double(), rtol=0, atol=TOLERANCE), key
+    way = distance(weights(whole), start)
+    assert way > 0
+    assert distance(weights(whole), weights(stopped)) < TOLERANCE * way
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs: synchronised batch norm needs two")

@@ -1,23 +1,28 @@
 """Where a process is and where its run lives, under every launcher."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed
 import yaml
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
+from callbacks.gathering import all_ranks, patience
 from callbacks.rescaled_schedule import rescale
 from data_modules.errors import DataError
 from gaze_lightning import launch, run_folder
-from gaze_lightning.cli import GazeCLI
+from gaze_lightning.cli import GazeCLI, _shares_batch_statistics
 from gaze_lightning.commands.lost_processes import lost_process, lost_processes_end_the_command
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.main import _fit_arguments, main
@@ -131,13 +136,47 @@ def test_the_processes_that_lightning_starts_find_the_folder(started, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variables", "nodes"), [({"NODE_RANK": "0"}, 1), ({"NODE_RANK": "1"}, 1), ({"LOCAL_RANK": "1"}, 1), ({}, 2)]
+    ("variables", "nodes"), [({"NODE_RANK": "0"}, 2), ({"NODE_RANK": "1"}, 1), ({"LOCAL_RANK": "1"}, 1), ({}, 2)]
 )
 def test_nodes_started_by_hand_need_a_folder_and_are_told_so(started, tmp_path, variables, nodes):
     started(variables)
     with pytest.raises(ConfigurationError, match="--run_dir"):
         run_folder.new_run_folder(tmp_path, nodes)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stray", ["NODE_RANK", "LOCAL_RANK"])
+def test_a_rank_of_zero_that_stands_in_the_environment_does_not_stop_a_run_of_one_process(started, tmp_path, stray):
+    started({stray: "0"})
+    folder = run_folder.new_run_folder(tmp_path)
+    assert folder.is_dir()
+    refuse_other_number(1, 1)
+    if stray == "NODE_RANK":
+        refuse_other_number(2, 1)  # Lightning starts the other one, and tells it the folder
+        return
+    with pytest.raises(ConfigurationError, match="unset LOCAL_RANK"):
+        refuse_other_number(2, 1)
+    run_folder.take(tmp_path / "given")
+    refuse_other_number(2, 1)
+
+
+def test_a_folder_is_named_by_chance_where_the_same_command_would_have_another(started, tmp_path):
+    assert run_folder.is_named_by_chance(run_folder.new_run_folder(tmp_path))
+    assert not run_folder.is_named_by_chance(run_folder.take(tmp_path / "given"))
+    started(FIRST["srun"])
+    assert not run_folder.is_named_by_chance(run_folder.new_run_folder(tmp_path))
+
+
+def test_of_several_processes_with_an_unusable_command_the_first_one_speaks(started, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr("gaze_lightning.main.let_the_first_speak", lambda: waited.append(1) or sys.exit(2))
+    for variables in (FIRST["torchrun"], OTHER["torchrun"]):
+        started(variables)
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "--config", "no_such_experiment"])
+        assert stop.value.code == 2
+        assert ("no_such_experiment" in capsys.readouterr().err) == (not waited)
+    assert waited
 
 
 def test_below_srun_rank_zero_alone_makes_the_folder_and_a_requeued_job_finds_it(started, tmp_path):
@@ -251,6 +290,45 @@ class BuiltOnly(GazeCLI):
         pass
 
 
+class PreparedOnly(BuiltOnly):
+    """What the trainer would be built of."""
+
+    def instantiate_classes(self):
+        self.before_instantiate_classes()
+
+    def after_instantiate_classes(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("devices", "accelerator", "there", "strategy"),
+    [
+        ("auto", "auto", 2, "ddp_find_unused_parameters_true"),
+        ("-1", "gpu", 2, "ddp_find_unused_parameters_true"),
+        ("[0,1]", "gpu", 2, "ddp_find_unused_parameters_true"),
+        ("0,1", "gpu", 2, "ddp_find_unused_parameters_true"),
+        ("[1]", "gpu", 2, "auto"),
+        ("1,", "gpu", 2, "auto"),
+        ("1", "auto", 2, "auto"),
+        ("auto", "auto", 1, "auto"),
+        ("auto", "cpu", 2, "auto"),
+        ("2", "cpu", 0, "ddp_find_unused_parameters_true"),
+    ],
+)
+def test_all_gpus_of_a_node_are_several_processes_with_all_that_these_need(
+    monkeypatch, phantom_arguments, tmp_path, devices, accelerator, there, strategy
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr("gaze_lightning.cli._leaves_parameters_unused", lambda config: True)
+    given = [f"--trainer.devices={devices}", f"--trainer.accelerator={accelerator}", "--trainer.strategy=auto"]
+    config = ["--config=ssl_byol_resnet50", *phantom_arguments, *given, f"--runs={tmp_path}"]
+    chosen = PreparedOnly(["fit", *_fit_arguments(config)]).config["fit"]
+    assert chosen.trainer.strategy == strategy
+    shared = strategy != "auto" and accelerator != "cpu"
+    assert _shares_batch_statistics(chosen, torch.cuda.is_available()) == shared
+
+
 @pytest.mark.parametrize(
     ("given", "unused", "kind", "looks_for_unused"),
     [
@@ -295,7 +373,7 @@ def test_without_a_launcher_any_number_is_accepted():
 def _config(batch_size, accumulate=1, stage_size=None):
     stages = [Namespace(batch_size=stage_size)]
     return Namespace(
-        data=Namespace(init_args=Namespace(batch_size=batch_size)),
+        data=Namespace(init_args=Namespace(batch_size=batch_size) if batch_size else Namespace()),
         trainer=Namespace(accumulate_grad_batches=accumulate),
         staged_training=Namespace(stages=stages, sizes=None),
     )
@@ -311,6 +389,7 @@ def _config(batch_size, accumulate=1, stage_size=None):
         (_config(8), 1, "8 films per step, as before"),
         (_config(4, accumulate=2), 1, "8 films per step, as before"),
         (_config(4, stage_size=2), 1, "batch_size=8, and the batch sizes of stages"),
+        (_config(None), 1, "had 2 process(es) and goes on with 1 (docs"),
     ],
 )
 def test_another_number_of_processes_is_told_with_the_batch_size_that_keeps_the_step(tmp_path, now, processes, words):
@@ -324,6 +403,13 @@ def test_another_number_of_processes_is_told_with_the_batch_size_that_keeps_the_
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(stored))
     note = note_of_other_number(tmp_path, now, processes)
     assert note is None if words is None else words in str(note)
+
+
+def test_the_note_does_without_batch_sizes_where_the_data_module_had_none(tmp_path):
+    (tmp_path / "provenance.json").write_text('{"entries": [{"stage": "fit", "hardware": {"processes": 2}}]}')
+    (tmp_path / "config.yaml").write_text("data: {class_path: Own}\ntrainer: {accumulate_grad_batches: 1}")
+    note = note_of_other_number(tmp_path, _config(4), 1)
+    assert note == "The run had 2 process(es) and goes on with 1 (docs/devices.md)."
 
 
 def test_a_lost_process_is_told_from_an_error_of_this_one(capfd, started, tmp_path):
@@ -341,12 +427,23 @@ def test_a_lost_process_is_told_from_an_error_of_this_one(capfd, started, tmp_pa
         raise lost
     shown = capfd.readouterr().err
     assert "end of epoch 4" in shown
-    assert f"resume --run {os.path.relpath(run)}" in shown
+    assert f"gaze-lightning resume --run {os.path.relpath(run)}" in shown
     for own in (RuntimeError("CUDA out of memory"), ValueError("gloo/transport"), RuntimeError("shape mismatch")):
         with pytest.raises(type(own)) as found, lost_processes_end_the_command():
             raise own
         assert found.value is own
     assert not lost_process(RuntimeError("Connection closed by peer"))  # of anything but the processes' connections
+
+
+def test_nccls_timeout_is_a_lost_process_and_a_port_that_is_taken_is_none():
+    waited = "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 milliseconds"
+    assert lost_process(torch.distributed.DistBackendError(waited))
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        with pytest.raises(torch.distributed.DistNetworkError) as error:
+            torch.distributed.TCPStore("localhost", taken.getsockname()[1], 1, is_master=True)
+    assert not lost_process(error.value)
 
 
 @pytest.mark.parametrize("kind", ["one_cycle", "cosine"])
@@ -378,43 +475,36 @@ def test_a_rescaled_schedule_ends_where_one_of_that_length_ends(kind, now):
     assert went_on[-1] == pytest.approx(fresh[-1], abs=1e-9)
 
 
-_WAITS = """
-import sys, time
-from datetime import timedelta
-from pathlib import Path
-import torch.distributed as distributed
-from callbacks.gathering import all_ranks, patience
-
-distributed.init_process_group("gloo", timeout=timedelta(seconds=3))
-rank = distributed.get_rank()
-with patience() as group:
-    if rank == 0:
-        time.sleep(8)
-    together = all_ranks([rank], group)
-try:
-    if rank == 0:
-        time.sleep(8)
-    together = [together, all_ranks([rank])]
-except RuntimeError as error:
-    from gaze_lightning.commands.lost_processes import lost_process
-    together = [together, lost_process(error)]
-(Path(sys.argv[1]) / f"waited {rank}").write_text(str(together))
-"""
+def _wait(folder: Path, rank: int) -> None:
+    """Wait longer than the default group does: for long work, and then for a process that hangs."""
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(minutes=5))
+    torch.distributed.barrier()
+    torch.distributed.set_timeout(timedelta(seconds=1))
+    with patience() as group:
+        if rank == 0:
+            time.sleep(3)
+        together = all_ranks([rank], group)
+    found = False
+    try:
+        if rank == 0:
+            time.sleep(3)
+        all_ranks([rank])
+    except RuntimeError as error:
+        found = lost_process(error)
+    (folder / f"waited {rank}").write_text(f"{together} {found}")
 
 
 @pytest.mark.ddp
-@pytest.mark.slow
 def test_long_work_of_one_process_does_not_end_the_others_and_a_process_that_hangs_does(tmp_path):
-    (tmp_path / "waits.py").write_text(_WAITS)
-    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launched, str(tmp_path / "waits.py"), str(tmp_path)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    texts = [Path(tmp_path / f"waited {rank}").read_text() for rank in (0, 1)]
-    assert texts == ["[[0, 1], True]"] * 2
+    processes = [multiprocessing.get_context("fork").Process(target=_wait, args=(tmp_path, rank)) for rank in (0, 1)]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(300)
+        assert [process.exitcode for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [(tmp_path / f"waited {rank}").read_text() for rank in (0, 1)] == ["[0, 1] True"] * 2

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import pytest
 
 from gaze_lightning.layers import available, task_of
-from tests.matrix import compare, matrix_of_tasks, table_of
+from tests import matrix as command
+from tests.matrix import VALIDATED, Row, compare, matrix_of_tasks, table_of
 from tests.matrix_cases import N_TEST, PRETRAINING, TASKS
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
@@ -33,7 +35,10 @@ def test_two_processes_are_one_model_and_give_the_numbers_and_pictures_of_one_pr
     assert sum(stage["epochs"] for stage in stages) == row.epochs
     drawn = {path.name for path in run.glob("cams/*")}
     pictured = task_of(row.experiment) not in PRETRAINING
-    assert drawn == ({"test", *(f"epoch_{epoch:03d}" for epoch in range(row.epochs))} if pictured else set())
+    assert drawn == ({"test", *(f"epoch_{epoch:03d}" for epoch in range(1, row.epochs, 2))} if pictured else set())
+    if task_of(row.experiment) in VALIDATED:
+        of_gaze = {"GGCAM": "val/gaze_mse", "MultiTaskUNet": "val/saliency_cc"}[task_of(row.experiment)]
+        assert {"val/classification_loss", "val/auroc_macro", of_gaze} <= set(row.validation)
     files = {"moco": "relations.png", "attention": "attention/evolution.png", "batch_stack": "attention/map.png"}
     assert (run / files.get(name, "metrics.csv")).is_file()
 
@@ -76,3 +81,29 @@ def test_the_comparison_finds_what_differs(matrix, tmp_path, fault):
     file, change = CHANGES[fault]
     change(tmp_path / file)
     assert fault in "; ".join(compare("classifier", TASKS["classifier"], tmp_path).faults)
+
+
+def test_a_row_that_fails_on_one_process_is_a_fault_and_costs_no_other(tmp_path, monkeypatch, capsys):
+    """Rows are in the file as soon as they are there."""
+    file, written = tmp_path / "rows.json", []
+
+    def train(folder, calls, limit):
+        for _, options in calls:
+            command._seconds(Path(options["run"])).parent.mkdir(parents=True, exist_ok=True)
+            command._seconds(Path(options["run"])).write_text("1")
+
+    def alone(name, folder):
+        written.append(len(json.loads(file.read_text())) if file.exists() else 0)
+        if name == "mtunet":
+            raise SystemExit(2)
+
+    monkeypatch.setattr(command, "run_together", train)
+    monkeypatch.setattr(command, "alone", alone)
+    monkeypatch.setattr(command, "compare", lambda name, experiment, folder: Row(name, experiment, n=(7, 7)))
+    only = ["ggcam_resnet50", "mtunet", "finetune_resnet18"]
+    assert command.main(["--tasks", "--only", *only, "--json", str(file)]) == 1
+    rows = json.loads(file.read_text())
+    assert [row["experiment"] for row in rows] == only
+    assert [row["faults"] for row in rows] == [[], ["SystemExit on one process: 2"], []]
+    assert written == [0, 1, 2]
+    assert "mtunet: SystemExit on one process: 2" in capsys.readouterr().out

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only
 
+from gaze_lightning.commands.run import _one_metrics_file
 from gaze_lightning.metrics_file import one_metrics_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
@@ -136,7 +136,10 @@ def test_a_run_without_curves_has_those_written_since(run, exists):
 def test_only_the_first_process_touches_files(run, monkeypatch):
     log(run, *range(5))
     before = (run / "metrics.csv").read_bytes()
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    with one_metrics_file(run, before_step=3):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with _one_metrics_file(run):
         assert (run / "metrics.csv").read_bytes() == before
     assert [path.name for path in run.iterdir()] == ["metrics.csv"]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with _one_metrics_file(run):
+        assert not (run / "metrics.csv").exists()

@@ -17,10 +17,12 @@ from gaze_lightning.main import main
 from gaze_lightning.models import Backbone
 from gaze_lightning.sync_batch_norm import SyncBatchNorm
 
+TINY = "--model.init_args.backbone=test_resnet.r160_in1k"
+
 
 @pytest.fixture(scope="module")
 def small(phantom_arguments, tmp_path_factory):
-    """Arguments that make any of the experiments small."""
+    """Arguments that make any of the experiments small but for its network."""
     return [
         *phantom_arguments,
         f"--data.init_args.cache_dir={tmp_path_factory.mktemp('cache')}",
@@ -37,6 +39,7 @@ def arguments(small, tmp_path_factory):
     """Of a pre-training."""
     return [
         "--config=mcgip_moco_resnet18",
+        TINY,
         *small,
         f"--relations.folder={tmp_path_factory.mktemp('relations')}",
         "--relations.positive_rate=0.1",
@@ -97,7 +100,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(pretraining, argum
     whole, resumed = (
         torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (pretraining, tmp_path / "run")
     )
-    for key in ("queue.keys", "queue.identities", "target.module.backbone.net.conv1.weight"):
+    for key in ("queue.keys", "queue.identities", "target.module.backbone.net.layer1.0.conv1.weight"):
         assert torch.equal(whole["state_dict"][key], resumed["state_dict"][key])
     assert all(torch.equal(resumed["state_dict"][key], value) for key, value in whole["state_dict"].items())
     assert (tmp_path / "run" / "results.json").read_text() == (pretraining / "results.json").read_text()
@@ -110,6 +113,7 @@ def test_downstream_starts_from_the_run(experiment, pretraining, small, tmp_path
         [
             "train",
             f"--config={experiment}",
+            TINY,
             *small,
             weights,
             "--data.init_args.label_fraction=0.3",
@@ -136,7 +140,7 @@ def test_without_weights_it_stops_and_names_the_pretraining(experiment, small, t
 
 
 def test_weights_that_have_seen_test_patients_are_refused(pretraining, small, tmp_path, capsys):
-    arguments = [*small, "--data.init_args.split=stratified", f"--model.init_args.pretrained={pretraining}"]
+    arguments = [TINY, *small, "--data.init_args.split=stratified", f"--model.init_args.pretrained={pretraining}"]
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--config=finetune_resnet18", *arguments, f"--runs={tmp_path}"])
     assert stopped.value.code == 2
@@ -149,7 +153,9 @@ def test_a_pretraining_that_holds_these_patients_out_is_accepted(pretraining, ar
     short = ["--trainer.max_epochs=1", "--trainer.limit_val_batches=1", "--data.init_args.batch_size=4"]
     main(["fit", *arguments, *other, held_out, *short, f"--run_dir={tmp_path / 'run'}"])
     weights = f"--model.init_args.pretrained={tmp_path / 'run'}"
-    main(["fit", "--config=linear_probe_resnet18", *small, weights, "--trainer.max_epochs=1", f"--runs={tmp_path}"])
+    main(
+        ["fit", "--config=linear_probe_resnet18", TINY, *small, weights, "--trainer.max_epochs=1", f"--runs={tmp_path}"]
+    )
 
 
 def test_features_of_a_folder_of_films_are_written(pretraining, phantom_root, tmp_path):
@@ -158,7 +164,7 @@ def test_features_of_a_folder_of_films_are_written(pretraining, phantom_root, tm
         shutil.copy(film, tmp_path / f"film{number}.jpg")
     main(["predict", f"--run={pretraining}", f"--images={tmp_path}", f"--run_dir={tmp_path / 'out'}"])
     features = np.load(tmp_path / "out" / "features.npy")
-    assert features.shape == (3, 512)
+    assert features.shape == (3, 96)
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 3
 
 

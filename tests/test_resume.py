@@ -8,9 +8,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -53,13 +52,27 @@ def go(processes, tmp_path_factory):
     """Run the command line in a process of its own, to its end or to the moment of its death."""
     logs = tmp_path_factory.mktemp("logs")
 
-    def run(arguments: list[str], moment: str = "", status: int = 0) -> str:
+    def run(
+        arguments: list[str], moment: str = "", status: int = 0, killed_when: Callable[[], bool] | None = None
+    ) -> str:
         log = logs / f"{len(list(logs.iterdir()))}.txt"
         process = processes.Process(target=command, args=(arguments, str(log), moment))
         process.start()
-        process.join(300)
+        try:
+            if killed_when is None:
+                process.join(600)
+            deadline = time.monotonic() + 600
+            while killed_when is not None and not killed_when():
+                assert process.is_alive(), log.read_text()[-3000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            alive = process.is_alive()
+        finally:
+            process.kill()
+            process.join()
         text = log.read_text()
-        assert process.exitcode == (-signal.SIGKILL if moment else status), text[-3000:]
+        assert alive == (killed_when is not None), text[-3000:]
+        assert process.exitcode == (-signal.SIGKILL if moment or killed_when else status), text[-3000:]
         return text
 
     return run
@@ -170,13 +183,11 @@ def _check(go, arguments, whole, table, run: Path, name: str, *moments: str, mea
 @pytest.mark.parametrize(
     "moments",
     [
-        pytest.param(["batch_end 1 1"], id="mid-epoch-one-epoch-before-a-boundary"),
-        pytest.param(["epoch_start 2"], id="on-a-boundary-with-the-weights-taken-over"),
-        pytest.param(["batch_end 3 4"], id="mid-epoch-after-two-boundaries"),
-        pytest.param(["validation_end 4"], id="validated-but-not-finished-before-a-boundary"),
-        pytest.param(["batch_end 5 0"], id="one-step-after-a-boundary"),
-        pytest.param(["test_end 7"], id="while-testing"),
-        pytest.param(["batch_end 1 0", "epoch_start 3", "test_end 7"], id="three-times"),
+        # one epoch before a boundary, after two boundaries, one step after the last
+        pytest.param(["batch_end 1 1", "batch_end 3 4", "batch_end 5 0"], id="three-times-in-mid-epoch"),
+        # with the weights just taken over; validated, but not finished before a boundary; while testing
+        pytest.param(["epoch_start 2", "validation_end 4", "test_end 7"], id="three-times-on-boundaries"),
+        pytest.param(["batch_end 1 0"], id="once"),
     ],
 )
 def test_a_cooperative_run_that_was_killed_and_resumed_equals_one_that_was_not(
@@ -234,28 +245,12 @@ def test_what_started_from_a_pretraining_goes_on_without_its_folder(
     assert "Pre-trained weights: " not in went_on
 
 
-@pytest.mark.slow
-def test_the_command_killed_from_outside_and_resumed_by_the_command_equals_a_run_that_was_not(
-    arguments, whole, tmp_path
-):
-    """Two processes as a shell starts them; the first dies wherever it is, a few steps into the third stage."""
+def test_a_run_killed_from_outside_and_resumed_equals_a_run_that_was_not(go, arguments, whole, tmp_path):
+    """It dies wherever it is, a few steps into the third stage. As a shell starts it: test_ddp."""
     run = tmp_path / "run"
-    start = [sys.executable, "-m", "gaze_lightning"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    with (tmp_path / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            [*start, *arguments("cooperative_densenet201"), f"--run_dir={run}"], stdout=log, stderr=log, env=environment
-        )
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline and not _steps_of_epoch(run, 3):
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()[-3000:]
+    go([*arguments("cooperative_densenet201"), f"--run_dir={run}"], killed_when=lambda: _steps_of_epoch(run, 3))
     assert 3 <= torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1 < EPOCHS
-    done = subprocess.run(
-        [*start, "resume", "--run", str(run)], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    go(["resume", "--run", str(run)])
     assert_same_run(whole("cooperative_densenet201"), run)
 
 

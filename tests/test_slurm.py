@@ -14,7 +14,7 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.strategies import DDPStrategy
 
 from callbacks import Preemption, Provenance
-from gaze_lightning import slurm
+from gaze_lightning import run_folder, slurm
 from gaze_lightning.checkpoint_io import AtomicCheckpointIO
 from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.sweep_check import ParsedOnly
@@ -171,6 +171,14 @@ class _Signal(Callback):
             os.kill(os.getpid(), signal.SIGUSR1)
 
 
+class _Helper(Callback):
+    """A process that neither this one nor its libraries have taught what the warning is, and which gets it as well."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.process = subprocess.Popen(["sleep", "60"])
+        self.process.send_signal(signal.SIGUSR1)
+
+
 @pytest.fixture
 def fit(tmp_path, monkeypatch):
     """Train for three epochs, with the warning in the second one."""
@@ -178,11 +186,11 @@ def fit(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
 
-    def run() -> list[str]:
+    def run(folder=tmp_path, *more: Callback) -> list[str]:
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
-            default_root_dir=tmp_path,
+            default_root_dir=folder,
             max_epochs=3,
             limit_train_batches=3,
             limit_val_batches=0,
@@ -190,12 +198,13 @@ def fit(tmp_path, monkeypatch):
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[Preemption(), Provenance(), _Signal()],
+            callbacks=[Preemption(), Provenance(), _Signal(), *more],
         )
         trainer.fit(BoringModel(), torch.utils.data.DataLoader(torch.zeros(6, 32), batch_size=2))
-        return [entry["state"] for entry in json.loads((tmp_path / "provenance.json").read_text())["entries"]]
+        return [entry["state"] for entry in json.loads((folder / "provenance.json").read_text())["entries"]]
 
     yield run
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     signal.signal(signal.SIGUSR1, before)
 
 
@@ -230,8 +239,36 @@ def test_a_refused_requeue_is_told_with_what_scontrol_said(fit, tmp_path, monkey
 def test_a_missing_scontrol_is_told(fit, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.warns(UserWarning, match=r"no scontrol here.*resume --run"):
+    with pytest.warns(UserWarning, match=r"no scontrol here.*start it anew in a new job"):
         fit()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    folder = os.path.relpath(tmp_path)
+    with pytest.warns(UserWarning, match=f"no scontrol here.*in a new job: gaze-lightning resume --run {folder}"):
+        fit()
+
+
+def test_a_job_that_would_not_find_its_folder_again_is_not_requeued(fit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("GAZE_LIGHTNING_RUN_DIR", "")  # restored after the test
+    asked = stand_in_scontrol(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.warns(UserWarning, match=r"in epoch 1\. It is not put back into the queue: started without srun and"):
+        assert fit(run_folder.new_run_folder(tmp_path / "runs")) == ["finished"]
+    assert not asked.exists()
+
+
+def test_processes_that_are_not_forked_survive_the_warning(fit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    stand_in_scontrol(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    helper = _Helper()
+    try:
+        fit(tmp_path, helper)
+        assert helper.process.poll() is None
+    finally:
+        helper.process.kill()
+        helper.process.wait()
 
 
 def test_an_epoch_that_was_cut_short_three_times_is_not_begun_again(fit, tmp_path, monkeypatch):

@@ -5,22 +5,26 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 import yaml
 from pytorch_lightning import Callback
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args  # noqa: E402
 
 from gaze_lightning.commands import sweep_check  # noqa: E402
+from gaze_lightning.commands.agent import trial  # noqa: E402
 from gaze_lightning.commands.sweep_check import ParsedOnly, value_at  # noqa: E402
 from gaze_lightning.commands.sweep_file import FOLDER, read_sweep, samples, sweeps  # noqa: E402
 from gaze_lightning.layers import available, resolve  # noqa: E402
 from gaze_lightning.main import main  # noqa: E402
 from tests.sweep_server import sweep_server  # noqa: E402
+from tests.wandb_records import history, log_of, records_of  # noqa: E402
 
 _STAGES = ("contrastive", "classify", "saliency", "fusion")
 _SMALL = [
@@ -29,6 +33,7 @@ _SMALL = [
     "--data.init_args.image_size=[48,40]",
     "--data.init_args.saliency_size=[24,20]",
     "--trainer.limit_train_batches=1",
+    "--trainer.limit_val_batches=2",
     "--trainer.enable_progress_bar=false",
     "--config=trainer/cpu",
 ]
@@ -86,20 +91,27 @@ def test_both_arms_of_a_comparison_try_the_same_values_of_what_they_share():
             assert plain[section] == tuned[section]
 
 
-@pytest.mark.parametrize(
-    ("name", "more", "epochs"),
-    [
-        # the stage before the joint one selects nothing
-        ("ggcam_resnet50", ["--model.init_args.output_stride=32", "--trainer.max_epochs=3"], 2),
-        ("global_attention_resnet18", ["--model.init_args.output_stride=32", "--trainer.max_epochs=2"], 2),
-        ("mcgip_moco_resnet18", ["--trainer.max_epochs=2", "--model.init_args.queue_size=16"], 2),
-        ("cooperative_densenet201", [f"--staged_training.sizes.{stage}.epochs=1" for stage in _STAGES], 1),
-    ],
-)
+_COARSE = "--model.init_args.output_stride=32"
+_QUEUE = "--model.init_args.queue_size=16"
+_TINY = {  # arguments, and the number of epochs that can be selected
+    "baseline_densenet201": ([_COARSE, "--trainer.max_epochs=1"], 1),
+    "baseline_resnet18": ([_COARSE, "--trainer.max_epochs=1"], 1),
+    "baseline_resnet50": ([_COARSE, "--trainer.max_epochs=1"], 1),
+    "cooperative_densenet201": ([f"--staged_training.sizes.{stage}.epochs=1" for stage in _STAGES], 1),
+    "ggcam_resnet50": ([_COARSE, "--trainer.max_epochs=3"], 2),  # the stage before the joint one selects nothing
+    "global_attention_resnet18": ([_COARSE, "--trainer.max_epochs=2"], 2),
+    "mcgip_moco_resnet18": ([_QUEUE, "--trainer.max_epochs=2"], 2),
+    "mtunet": (["--model.init_args.width=0.0625", "--trainer.max_epochs=1"], 1),
+    "ssl_moco_resnet18": ([_QUEUE, "--trainer.max_epochs=1"], 1),
+}
+
+
+@pytest.mark.parametrize("name", sweeps())
 @pytest.mark.slow
-def test_a_trial_trains_with_its_values_and_logs_the_metric_of_the_sweep(
-    name, more, epochs, local, tmp_path, monkeypatch
-):
+def test_a_trial_trains_with_its_values_and_logs_the_metric_of_the_sweep(name, local, tmp_path, monkeypatch):
+    more, epochs = _TINY[name]
+    backbone = _SMALL[0]
+    given = [*(argument for argument in local if argument != backbone or name != "mtunet"), *more]
     sweep = read_sweep(name)
     sample = samples(sweep["parameters"])[1]
     run, logged = MagicMock(id="trial1", project="project", entity="entity"), []
@@ -107,7 +119,7 @@ def test_a_trial_trains_with_its_values_and_logs_the_metric_of_the_sweep(
     monkeypatch.setattr(wandb, "init", lambda **kwargs: run)
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "trial1")
-    monkeypatch.setenv("GAZE_LIGHTNING_TRIAL_ARGUMENTS", json.dumps([*local, *more]))
+    monkeypatch.setenv("GAZE_LIGHTNING_TRIAL_ARGUMENTS", json.dumps(given))
     arguments = create_sweep_command_args({"args": {key: {"value": value} for key, value in sample.items()}})["args"]
     main(["trial", f"--config={name}", "--config=logger/wandb", *arguments])
     folder = tmp_path / "runs" / "sweeps" / "sweep1" / "trial1"
@@ -145,6 +157,30 @@ def test_a_trial_that_the_sweep_stops_has_not_failed(how, local, tmp_path, monke
     assert (tmp_path / "runs" / "sweeps" / "sweep1" / "trial1" / "config.yaml").is_file()
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SIGTERMException])
+@pytest.mark.parametrize(
+    ("started", "status"),
+    [
+        ({}, None),  # or the others were started by Lightning, which ends them
+        ({"SLURM_NTASKS": "1"}, None),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, 1),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0"}, 1),
+    ],
+)
+def test_a_launcher_is_told_to_end_the_other_processes_of_a_stopped_trial(started, status, end, tmp_path, monkeypatch):
+    def interrupted(args):
+        raise end
+
+    given = started | {"WANDB_SWEEP_ID": "s", "WANDB_RUN_ID": "trial1", "GAZE_LIGHTNING_TRIAL_NOTES": str(tmp_path)}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("gaze_lightning.main.main", interrupted)
+    with pytest.raises(SystemExit) if status else nullcontext() as stop:
+        trial([])
+    assert status is None or stop.value.code == status
+    assert (tmp_path / "trial1.trial").read_text() == "stopped"
+
+
 def test_a_dry_run_prints_the_whole_sweep_without_a_place_of_this_machine(one_parser, capsys, monkeypatch):
     monkeypatch.setattr(wandb, "sweep", lambda *args, **kwargs: pytest.fail("created"))
     main(["sweep", "ggcam_resnet50", "--config", "data/reflacx", "--seed_everything=3", "--dry-run"])
@@ -172,7 +208,7 @@ _GOOD = {
         ({"parameters": {"model.init_args.lr": {"value": "fast"}}}, "fast"),
         ({"parameters": {"data.init_args.seed": {"value": 3}}}, "set --seed_everything"),
         ({"parameters": {"model.init_args.class_names": {"value": ["a", "b"]}}}, "would be ignored"),
-        ({"parameters": {"model.init_args.pretrained": {"value": "true"}}}, "does not arrive, but True"),
+        ({"parameters": {"model.init_args.channels_last": {"value": "true"}}}, "does not arrive, but True"),
         ({"parameters": {"model.init_args.log_sigma_gaze": {"values": [None, 1.0]}}}, "null"),
         ({"parameters": {"model": {"parameters": {"lr": {"value": 1.0}}}}}, "dotted keys"),
         ({"parameters": {"model.init_args.lr": {"min": 0.1, "max": 0.01}}}, "the smaller one first"),
@@ -183,6 +219,12 @@ _GOOD = {
         ({"metric": {"name": "best/val/auroc_macro", "goal": "minimize"}}, "goal: maximize"),
         ({"metric": {"name": "best/val/auroc_macro"}}, "a name and a goal"),
         ({"command": ["python"]}, "command cannot stand"),
+        # values that the sweep tries are stored as well
+        ({"parameters": {"model.init_args.pretrained": {"values": ["scratch", "moco"]}}}, "would be stored at W&B"),
+        ({"parameters": {"data.init_args.label_columns": {"value": ["p10000032"]}}}, "would be stored at W&B"),
+        ({"parameters": {"data.init_args.root": {"value": "data"}}}, "would be stored at W&B"),
+        ({"parameters": {"model.init_args.lr": {"value": 0.1, "note": "as J. Doe says"}}}, "would be stored at W&B"),
+        ({"metric": {"name": "runs/a.csv", "goal": "minimize"}}, "would be stored at W&B"),
     ],
 )
 def test_a_sweep_that_cannot_work_ends_with_status_2_before_it_exists(
@@ -195,6 +237,16 @@ def test_a_sweep_that_cannot_work_ends_with_status_2_before_it_exists(
         main(["sweep", str(file), "--config", "ggcam_resnet50"])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_first_line_and_the_name_of_a_sweep_are_stored_too(one_parser, tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    for first, name in (("films of p10000032", "mine"), ("fine", "p10000032")):
+        file.write_text(f"# {first}\n{yaml.safe_dump(_GOOD)}")
+        with pytest.raises(SystemExit) as stop:
+            main(["sweep", str(file), "--config", "ggcam_resnet50", "--name", name, "--dry-run"])
+        assert stop.value.code == 2
+        assert "would be stored at W&B" in capsys.readouterr().err
 
 
 def test_a_rate_of_a_stage_that_does_not_exist_is_refused(one_parser, tmp_path, capsys):
@@ -215,6 +267,18 @@ def test_a_rate_of_a_stage_that_does_not_exist_is_refused(one_parser, tmp_path, 
         (["sweep", "ggcam_resnet50", "--data.init_args.root=/data"], "would be stored at W&B"),
         (["sweep", "ggcam_resnet50", "--data.init_args.root=data"], "would be stored at W&B"),
         (["sweep", "ggcam_resnet50", "--model.init_args.pretrained=runs/a"], "would be stored at W&B"),
+        *(
+            (["sweep", "ggcam_resnet50", f"--{argument}"], "would be stored at W&B")
+            for argument in (
+                "trainer.logger.init_args.acknowledgement=as J. Doe says",
+                "data.init_args.label_columns=[p10000032]",
+                "data.init_args.references=mine.csv",
+                "relations={folder: mine}",
+                "anything.api_key=a",
+                "p10000032.x=1",
+                "broken=[/a",
+            )
+        ),
         (["sweep", "ggcam_resnet50", "--config", "trainer/gpu"], "where an agent runs"),
         (["sweep", "ggcam_resnet50", "--config", "logger/csv"], "log to W&B"),
         (["sweep", "ggcam_resnet50", "--config", "data/nowhere"], "no data layer"),
@@ -249,32 +313,44 @@ def test_one_misspelt_argument_of_a_trial_ends_it_with_status_2(local, monkeypat
     assert (tmp_path / "trial1.trial").read_text() == "started"
 
 
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The stand-in, with two trials; this process and those that it starts find it."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_ERROR_REPORTING"):
+        monkeypatch.setenv(name, "")  # what wandb and the command set is undone after the test
+    for name in ("WANDB_ENTITY", "WANDB_ERROR_REPORTING"):
+        monkeypatch.delenv(name)
+    with sweep_server(_TRIALS) as started:
+        settings = started.environment | {"HOME": str(tmp_path), "WANDB_PROJECT": "thorax"}
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # what it knows of the environment is as old as its first use
+        yield started
+        wandb.teardown()
+
+
+_TRIALS = {
+    "good": {"model.init_args.lr": 0.0023, "model.init_args.log_sigma_gaze": -0.5},
+    "bad": {"data.init_args.seed": 3},  # fails before anything is imported
+}
+
+
 @pytest.mark.slow
-def test_a_real_agent_runs_a_trial_to_its_end_and_names_one_that_fails(local, tmp_path):
-    good = {"model.init_args.lr": 0.0023, "model.init_args.log_sigma_gaze": -0.5}
-    trials = {"good": good, "bad": {"model.init_args.learning_rate": 0.1}}
-    folder = tmp_path / "runs" / "sweeps" / "sweep1"
-    with sweep_server(trials) as server:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        environment |= server.environment | {"HOME": str(tmp_path), "PATH": os.defpath}  # no python of ours on PATH
-
-        def run(*arguments, **more):
-            return subprocess.run(
-                [sys.executable, "-m", "gaze_lightning", *arguments],
-                env=environment | more,
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-            )
-
-        created = run("sweep", "ggcam_resnet50")
-        assert created.returncode == 0, created.stderr
-        assert "agent tester/gaze_lightning/sweep1" in created.stdout
-        assert str(tmp_path) not in json.dumps(server.requests)
-        small = [*local, "--model.init_args.output_stride=32", "--trainer.max_epochs=3"]
-        launcher = ("--launcher", "nice -n 1")  # in the place of srun
-        done = run("agent", "tester/gaze_lightning/sweep1", *launcher, *small, WANDB_MODE="offline")
+@pytest.mark.ddp
+def test_a_real_agent_runs_a_trial_to_its_end_and_names_one_that_fails(server, local, one_parser, tmp_path, capsys):
+    main(["sweep", "ggcam_resnet50"])
+    assert "agent tester/thorax/sweep1" in capsys.readouterr().out  # the user's project
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    script = tmp_path / "launcher"  # in the place of srun
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$WANDB_ERROR_REPORTING" >> "{tmp_path}/reporting"\nexec "$@"\n')
+    script.chmod(0o755)
+    small = [*local, _COARSE, "--trainer.max_epochs=2", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_ERROR_REPORTING"}
+    environment |= {"WANDB_MODE": "offline", "PATH": os.defpath}  # no python of ours on PATH
+    agent = [sys.executable, "-m", "gaze_lightning", "agent", "tester/thorax/sweep1", "--launcher", str(script)]
+    done = subprocess.run([*agent, *small], env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert server.unknown == []
     assert server.waiting == []
     assert done.returncode == 1, done.stderr
@@ -284,12 +360,22 @@ def test_a_real_agent_runs_a_trial_to_its_end_and_names_one_that_fails(local, tm
     told = json.dumps([server.sweep, server.requests])
     assert str(tmp_path) not in told  # places stay on the machine
     assert sys.prefix not in told
-    config = yaml.safe_load((folder / "good" / "config.yaml").read_text())
+    assert (tmp_path / "reporting").read_text() == "false\nfalse\n"
+    folder = tmp_path / "runs" / "sweeps" / "sweep1"
+    assert [path.name for path in folder.iterdir()] == ["good"]  # two processes, one folder
+    folder = folder / "good"
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    good = _TRIALS["good"]
     assert {key: value_at(config, key) for key in good} == good
     assert config["experiment"] == "ggcam_resnet50"
-    assert list((folder / "good" / "wandb").glob("offline-run-*-good/run-good.wandb"))
-    assert (folder / "good" / "checkpoints" / "best.ckpt").is_file()
-    assert not (folder / "good" / "results.json").exists()
+    log = log_of(folder)  # one run of W&B
+    assert log.name == "run-good.wandb"
+    records = records_of(log)
+    assert records[-1].exit.exit_code == 0  # finished
+    assert [row for row in history(records) if "best/val/auroc_macro" in row]
+    assert json.loads((folder / "provenance.json").read_text())["entries"][0]["state"] == "finished"
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert not (folder / "results.json").exists()
 
 
 def test_make_gives_places_and_devices_to_the_agent_and_the_rest_to_the_sweep(tmp_path):

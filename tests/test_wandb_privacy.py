@@ -4,6 +4,7 @@ import csv
 import getpass
 import json
 import math
+import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from callbacks import Stage, StagedCheckpoint
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.guarded_wandb import GuardedWandbLogger
 from gaze_lightning.main import main
-from gaze_lightning.shareable_configuration import LOCAL, shareable_configuration
+from gaze_lightning.shareable_configuration import LOCAL, shareable_configuration, stays_here
+from gaze_lightning.wandb_package import import_wandb
 from tests.wandb_records import configuration, findings, history, log_of, records_of, summary
 
 wandb = pytest.importorskip("wandb")
@@ -378,6 +380,7 @@ def test_other_processes_do_not_talk_to_wandb(logger_in, monkeypatch):
 )
 def test_what_of_a_configuration_is_sent(key, value, sent):
     assert shareable_configuration({"model": {"init_args": {key: value}}}) == {f"model.init_args.{key}": sent}
+    assert stays_here(f"model.init_args.{key}", value) == (sent != value)
 
 
 def test_secrets_free_texts_and_telling_names_are_left_out():
@@ -391,3 +394,15 @@ def test_secrets_free_texts_and_telling_names_are_left_out():
         "x": {},
     }
     assert shareable_configuration({"a": given}) == {"a.x": {}}
+    assert {key for key, value in given.items() if not stays_here(f"a.{key}", value)} == {"x"}
+    assert stays_here("a", given)
+    assert not stays_here("a", {"lr": 1e-3, "b": {"c": ["d", 1]}})
+
+
+def test_error_reports_are_off_unless_they_are_asked_for(monkeypatch):
+    for given, expected in (("true", "true"), (None, "false")):
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", given or "")
+        if given is None:
+            monkeypatch.delenv("WANDB_ERROR_REPORTING")
+        assert import_wandb() is wandb
+        assert os.environ["WANDB_ERROR_REPORTING"] == expected

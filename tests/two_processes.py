@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,16 +71,25 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
         factory: pytest's.
         name: of the folder.
         make: fills it.
+
+    Raises:
+        RuntimeError: it failed, for an earlier caller, whose error the message repeats. It is not tried again.
     """
     base = factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = base / name
+    folder, failed = base / name, base / f"{name}.failed"
     with (base / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if failed.exists():
+            raise RuntimeError(f"{name} could not be made:\n{failed.read_text()}")
         if not (folder / "made").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            make(folder)
+            try:
+                make(folder)
+            except BaseException:
+                failed.write_text(traceback.format_exc())
+                raise
             (folder / "made").touch()
     return folder
 

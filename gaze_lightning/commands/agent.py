@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from gaze_lightning.commands.sweep_file import import_wandb
 from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.errors import ConfigurationError
-from gaze_lightning.launch import is_first_process
+from gaze_lightning.launch import is_first_process, started_processes
 from gaze_lightning.layers import UnknownNameError, available, resolve
+from gaze_lightning.wandb_package import import_wandb
 
 _ARGUMENTS = "GAZE_LIGHTNING_TRIAL_ARGUMENTS"
 _LAUNCHER = "GAZE_LIGHTNING_TRIAL_LAUNCHER"
@@ -66,7 +66,9 @@ def trial(args: list[str]) -> None:
         args: arguments of the sweep.
 
     Raises:
-        SystemExit: as ``fit``; no error if the sweep stops the trial early.
+        SystemExit: as ``fit``. A trial that the sweep stops early ends without an error if it is one process or if
+            Lightning has started the others. Below ``srun`` and torchrun its status is 1, by which they end the other
+            processes; these would wait for this one.
     """
     with user_errors_end_the_command():
         if missing := [name for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID") if name not in os.environ]:
@@ -87,6 +89,8 @@ def trial(args: list[str]) -> None:
         if not _was_stopped(end):
             raise
         _note(run_id, "stopped")
+        if (started_processes() or 1) > 1:
+            raise SystemExit(1) from end
     else:
         _note(run_id, "finished")
 
@@ -155,8 +159,12 @@ def _note(run_id: str, what: str) -> None:
 def _was_stopped(end: BaseException) -> bool:
     """Whether W&B has ended a trial: wandb interrupts the process, or the agent terminates it.
 
-    Lightning turns the interruption into an exit with status 1.
+    Lightning turns the interruption into an exit with status 1, the other one into an exit without a status.
     """
+    if isinstance(end, KeyboardInterrupt) or isinstance(end.__context__, KeyboardInterrupt):
+        return True
+    if isinstance(end, SystemExit) and end.code is not None:
+        return False
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-    return isinstance(end, KeyboardInterrupt | SIGTERMException) or isinstance(end.__context__, KeyboardInterrupt)
+    return isinstance(end, SIGTERMException)

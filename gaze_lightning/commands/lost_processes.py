@@ -17,6 +17,7 @@ _SIGNS = (
     "gloo/transport",  # closed by peer, reset by peer, broken pipe, timed out
     "monitoredBarrier",
     "remote process exited or there was a network error",  # NCCL
+    "collective operation timeout",  # NCCL's watchdog, where TORCH_NCCL_BLOCKING_WAIT lets Python hear of it
 )
 
 
@@ -41,7 +42,9 @@ def lost_processes_end_the_command() -> Iterator[None]:
 
 def lost_process(error: RuntimeError) -> bool:
     """Whether an error says that another process does not answer any more."""
-    return isinstance(error, torch.distributed.DistNetworkError) or any(sign in str(error) for sign in _SIGNS)
+    if isinstance(error, torch.distributed.DistNetworkError):
+        return "failed to listen" not in str(error)  # the port is taken: nobody has been asked yet
+    return any(sign in str(error) for sign in _SIGNS)
 
 
 def _short(error: RuntimeError) -> str:
@@ -51,8 +54,8 @@ def _short(error: RuntimeError) -> str:
 
 def _message(error: RuntimeError) -> str:
     lines = [
-        "Another process of this run has gone: it failed (its own messages say why), it was killed, or its machine "
-        "cannot be reached.",
+        "Another process of this run has gone: it failed (its own messages say why), it was killed, it hangs, or its "
+        "machine cannot be reached.",
         f"  noticed as: {_short(error)}",
     ]
     run = current_run_folder()
@@ -68,6 +71,6 @@ def _message(error: RuntimeError) -> str:
         [
             *lines,
             f"  Safe: everything up to the end of epoch {epoch} ({Path(shown) / 'checkpoints' / last.name}).",
-            f"  To go on, also with another number of devices (docs/devices.md): resume --run {shown}",
+            f"  To go on, also with another number of devices (docs/devices.md): gaze-lightning resume --run {shown}",
         ]
     )

@@ -15,6 +15,7 @@ from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.lost_processes import lost_processes_end_the_command
 from gaze_lightning.commands.user_errors import user_errors_end_the_command
+from gaze_lightning.launch import is_first_process
 from gaze_lightning.metrics_file import one_metrics_file
 from gaze_lightning.run_folder import remove_empty_run_folder
 
@@ -51,17 +52,20 @@ def _stopped_early(cli: GazeCLI) -> bool:
     if staged.unfinished is None:
         return False
     folder = os.path.relpath(cli.run_folder)
-    rank_zero_info(f"Not tested: {staged.unfinished}. To go on, without the limit: resume --run {folder}")
+    rank_zero_info(
+        f"Not tested: {staged.unfinished}. To go on, without the limit: gaze-lightning resume --run {folder}"
+    )
     return True
 
 
 def _one_metrics_file(resumed: Path | None) -> AbstractContextManager[None]:
-    if resumed is None:
+    if resumed is None or not is_first_process():
         return nullcontext()
     last = resumed / "checkpoints" / "last.ckpt"
     if not last.is_file():
         return one_metrics_file(resumed, before_step=0)
-    return one_metrics_file(resumed, torch.load(last, weights_only=True, map_location="cpu")["global_step"])
+    step = torch.load(last, weights_only=True, map_location="cpu", mmap=True)["global_step"]
+    return one_metrics_file(resumed, step)
 
 
 @contextmanager

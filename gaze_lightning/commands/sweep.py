@@ -3,25 +3,29 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gaze_lightning.commands.sweep_check import check_sweep
-from gaze_lightning.commands.sweep_file import import_wandb, read_sweep, sweeps
+from gaze_lightning.commands.sweep_file import read_sweep, sweeps, values_of
 from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.layers import Layers, UnknownNameError, available, description, resolve
+from gaze_lightning.shareable_configuration import stays_here
+from gaze_lightning.wandb_package import import_wandb
 
 PROJECT = "gaze_lightning"
 _TRIAL = ["${env}", "${interpreter}", "-m", "gaze_lightning", "trial"]
-_PLACES = ("root", "cache_dir", "folder", "file", "runs", "run_dir", "ckpt_path", "pretrained")
 
 
 def sweep(args: list[str]) -> None:
     """Check a sweep file against the experiment, then create the sweep and print how its agents are started.
 
-    Nothing that belongs to a machine goes into the sweep: W&B stores it. Paths and devices are given to the agents.
+    W&B stores the sweep. What `shareable_configuration` would not send of a trial is refused here, whether all trials
+    have it or the sweep tries it: it is given to the agents, as devices are.
 
     Args:
         args: name of the sweep, options, and arguments that all trials have.
@@ -37,7 +41,9 @@ def sweep(args: list[str]) -> None:
     )
     parser.add_argument("sweep", help="name of a sweep, or a sweep file (then with --config EXPERIMENT)")
     parser.add_argument("--config", "-c", action="append", default=[], help="experiment, data/... or setting/...")
-    parser.add_argument("--project", default=PROJECT, help="W&B project")
+    parser.add_argument(
+        "--project", default=os.environ.get("WANDB_PROJECT") or PROJECT, help="W&B project; default: WANDB_PROJECT"
+    )
     parser.add_argument("--entity", help="W&B user or team; default: yours")
     parser.add_argument("--name", help="how the sweep is shown")
     parser.add_argument("--dry-run", action="store_true", help="check and print only")
@@ -45,15 +51,15 @@ def sweep(args: list[str]) -> None:
         options, fixed = parser.parse_known_args(args)
         content = read_sweep(options.sweep)
         layers = _layers(options.sweep, options.config)
-        for argument in fixed:
-            _refuse_place(argument)
+        name = options.name or Path(options.sweep).stem
+        _refuse_what_stays_here({**content, "name": name}, fixed)
         check_sweep(content, layers, fixed)
         assert layers.experiment is not None  # _layers sees to it
         command = [*_TRIAL, "--config", layers.experiment, "--config", "logger/wandb"]
         for name in options.config:
             command += [] if name == layers.experiment else ["--config", name]
         whole = {
-            "name": options.name or Path(options.sweep).stem,
+            "name": name,
             "description": content.get("description", description(layers.experiment)),
             **{key: content[key] for key in content if key != "description"},
             "command": [*command, *fixed, "${args}"],
@@ -93,17 +99,32 @@ def _layers(name: str, names: Sequence[str]) -> Layers:
         raise ConfigurationError(str(error)) from error
 
 
-def _refuse_place(argument: str) -> None:
-    """Refuse what would tell W&B where something is on a machine."""
-    key, equals, value = argument.partition("=")
-    if not (key.startswith("--") and equals):
-        raise ConfigurationError(f"{argument}: write arguments of the trials as --key=value")
-    place = key.rpartition(".")[2].lstrip("-") in _PLACES and value.lower() not in ("true", "false", "null")
-    if place or value.startswith(("/", "~", "./", "../")) or Path(value).is_absolute():
-        raise ConfigurationError(
-            f"{key}: a place on a machine would be stored at W&B with the sweep, and may differ between machines. Give "
-            f"it to the agents: agent ID {key}=... (make agent ID=... DATA_ROOT=...)"
-        )
+def _refuse_what_stays_here(content: Mapping[str, Any], fixed: Sequence[str]) -> None:
+    """Refuse places, ids, secrets and free texts, in the file and its name as in the arguments of all trials."""
+    stored = [(key, value) for key, value in content.items() if key != "parameters"]
+    for key, parameter in content["parameters"].items():
+        stored += [(key, value) for value in values_of(key, parameter)]
+        stored += [(f"{key}.{name}", given) for name, given in parameter.items() if name not in ("value", "values")]
+    for argument in fixed:
+        key, equals, text = argument.partition("=")
+        if not (key.startswith("--") and equals):
+            raise ConfigurationError(f"{argument}: write arguments of the trials as --key=value")
+        stored.append((key.removeprefix("--"), _value(text)))
+    for key, value in stored:
+        if stays_here(key, value):
+            raise ConfigurationError(
+                f"{key} would be stored at W&B with the sweep, and its name or value looks like a place on a machine, "
+                "an id, a secret or a free text (docs/wandb.md). Arguments that stay on a machine are given to its "
+                "agents: agent ID --key=value (make agent ID=... DATA_ROOT=...)"
+            )
+
+
+def _value(text: str) -> Any:
+    """A value of the command line, where texts need no quotes."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _create(content: dict[str, Any], project: str, entity: str | None) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from math import exp
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
 
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.layers import ROOT
+from gaze_lightning.wandb_package import import_wandb
 
 FOLDER = ROOT / "sweeps"
 _SECTIONS = {"method", "metric", "parameters", "early_terminate", "run_cap"}
@@ -101,16 +101,3 @@ def command_arguments(sample: Mapping[str, Any]) -> list[str]:
 
     built = create_sweep_command_args({"args": {key: {"value": value} for key, value in sample.items()}})
     return [str(argument) for argument in built["args"]]
-
-
-def import_wandb() -> ModuleType:
-    """The package, which is an optional one.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    try:
-        import wandb
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("sweeps need the package wandb: pip install 'gaze-lightning[wandb]'") from error
-    return wandb

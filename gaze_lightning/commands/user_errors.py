@@ -28,7 +28,7 @@ def user_errors_end_the_command() -> Iterator[None]:
         yield
     except SystemExit as stop:  # of the parser
         if stop.code == 2 and not is_first_process():
-            _let_the_first_speak()
+            let_the_first_speak()
         raise
     except Exception as error:
         cause: BaseException | None = error
@@ -37,12 +37,12 @@ def user_errors_end_the_command() -> Iterator[None]:
         if cause is None:
             raise
         if not is_first_process():
-            _let_the_first_speak()
+            let_the_first_speak()
         print(f"\n{cause}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
 
 
-def _let_the_first_speak() -> None:
+def let_the_first_speak() -> None:
     """Wait: most refusals are the same in all processes, and torchrun ends all of them when the first one has gone.
 
     If this process ended before, the first one could not remove its run folder any more.

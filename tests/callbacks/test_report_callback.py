@@ -1,9 +1,5 @@
 import csv
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ import torch
 import callbacks.test_report
 from callbacks import TestReport
 from gaze_lightning.evaluation import Results, SampleOutputs, compute_results
+from tests.small_ranks import small_ranks
 
 
 def run_test(tiny, trainer_in, model=None, **data):
@@ -153,54 +150,17 @@ def test_further_probabilities_and_the_note_of_the_classifier_reach_table_files_
     assert "Classification: k nearest neighbours" in printed
 
 
-_SCRIPT = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("tiny", sys.argv[1])
-tiny = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
-import torch
-from pytorch_lightning import Trainer
-from callbacks import CAMLogger, PredictionWriter, TestReport
-torch.manual_seed(0)
-trainer = Trainer(default_root_dir=sys.argv[2], accelerator="cpu", devices=2, strategy="ddp", logger=False,
-    callbacks=[TestReport(n_boot=20, print_table=False), CAMLogger(every_n_epochs=1, n_cases=2), PredictionWriter()],
-    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=1)
-class Featured(tiny.TinyModel):
-    def predict_step(self, batch, batch_idx):
-        said = super().predict_step(batch, batch_idx)
-        return said | {"features": said["probability"]}
-model = Featured()
-data = tiny.TinyData()
-trainer.fit(model, datamodule=data)
-trainer.test(model, datamodule=data, verbose=False)
-trainer.predict(model, datamodule=data, return_predictions=False)
-"""
-
-
 @pytest.mark.ddp
 @pytest.mark.slow
-def test_two_processes_count_nine_samples_as_nine(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(_SCRIPT)
-    root = Path(callbacks.test_report.__file__).parents[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    tiny_file = Path(__file__).with_name("conftest.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tiny_file), str(tmp_path / "run")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert Results.load(tmp_path / "run" / "results.json").n == 9
-    assert (tmp_path / "run" / "cams" / "epoch_000" / "page_01.png").is_file()
-    assert len(read(tmp_path / "run" / "predictions.csv")) == 5  # written again by predict
-    assert len(list((tmp_path / "run" / "overlays").glob("*.png"))) == 5
-    rows = read(tmp_path / "run" / "predictions.csv")
+def test_two_processes_count_nine_samples_as_nine(tmp_path_factory):
+    run = small_ranks(tmp_path_factory) / "report"
+    assert Results.load(run / "results.json").n == 9
+    assert (run / "cams" / "epoch_000" / "page_01.png").is_file()
+    assert len(read(run / "predictions.csv")) == 5  # written again by predict
+    assert len(list((run / "overlays").glob("*.png"))) == 5
+    rows = read(run / "predictions.csv")
     probability = [[float(value) for name, value in row.items() if name.startswith("prob_")] for row in rows]
-    features = np.load(tmp_path / "run" / "features.npy")
+    features = np.load(run / "features.npy")
     assert features.dtype == np.float32
     assert features.tolist() == probability  # of five films, once each, though two processes saw six
-    assert not list((tmp_path / "run").glob(".features*"))
+    assert not list(run.glob(".features*"))

@@ -1,12 +1,10 @@
 """A run that is killed and resumed equals one that was not, bit for bit, with dropout on."""
 
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -248,35 +246,23 @@ class Undropped(Plain):
         self.body[2].p = 0.0
 
 
-_SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from pytorch_lightning import Callback
-from tests.staged_task import eventful_run
+class KillProcess(Callback):
+    """SIGKILL for its own process in mid-epoch."""
 
-
-class Kill(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == (4, 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-eventful_run(Path(sys.argv[1]), [Kill()])
-"""
-
-
 def test_a_process_killed_in_mid_epoch_leaves_what_a_new_one_needs(tmp_path, whole):
-    script = tmp_path / "script.py"
-    script.write_text(_SCRIPT)
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    process = multiprocessing.get_context("fork").Process(target=eventful_run, args=(tmp_path, [KillProcess()]))
+    process.start()
+    try:
+        process.join(240)
+        assert process.exitcode == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.join()
     _, rest, _ = eventful_run(tmp_path, resume=True)
     assert_same(whole[1], rest, 4)
     assert_same_files(whole[0], tmp_path)
