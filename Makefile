@@ -134,7 +134,7 @@ format: $(DEV) ## format the code
 typecheck: $(DEV) ## mypy, strict
 	$(PY) -m mypy
 
-bench: $(DEV) ## benchmarks, each with a correctness check inside: make bench [BENCH=loader]
+bench: $(DEV) ## benchmarks, each with a correctness check inside: make bench [BENCH=loader], outside the default: scaling, ddp_scaling, gpu, purity
 	for name in $(BENCH); do OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m benchmarks.$$name $(ARGS) || exit; done
 
 matrix: $(DEV) ## every experiment on two processes and on one, with a table: make matrix [ONLY=ggcam_resnet50] [ARGS=--tasks]

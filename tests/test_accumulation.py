@@ -4,11 +4,11 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from gaze_lightning.models import BatchStackAttention
+from gaze_lightning.protocols import FilmStatistics
 from gaze_lightning.tasks import AttentionClassifier, Classifier
 from tests.contrastive_data import METHODS
-from tests.every_task import TASKS, attention
-from tests.test_tasks import H, W, classifier, loader, make_batch, trainer
+from tests.every_task import TASKS
+from tests.test_tasks import CLASSES, H, W, classifier, loader, make_batch, trainer
 
 
 class Watch(Callback):
@@ -45,8 +45,8 @@ def test_two_batches_in_one_step_are_one_of_twice_the_size(tmp_path):
 
 
 def batch_stack(**options):
-    task = attention(attention="local", **options)
-    task.attention = BatchStackAttention(4, (H, W))
+    task = AttentionClassifier(CLASSES, backbone="test_resnet", attention="batch_stack", **options)
+    task.attention = task._build(4, (H, W))
     return task
 
 
@@ -58,6 +58,8 @@ OWN = {name: make for name, make in TASKS.items() if name not in METHODS} | {"At
 def test_steps_and_schedules_count_steps_of_the_optimiser(tmp_path, name, monkeypatch):
     monkeypatch.setattr(AttentionClassifier, "setup", Classifier.setup)  # the maps are made already
     task, watch = OWN[name](optimizer="sgd", lr=0.1, schedule="cosine", warmup=0.0), Watch()
+    if isinstance(task, AttentionClassifier):
+        task._statistics = FilmStatistics(torch.rand(H, W), 1.0, torch.ones(H, W), 20)
     run = trainer(tmp_path, max_epochs=2, accumulate_grad_batches=2, callbacks=[watch])
     run.fit(task, loader([make_batch(4, seed) for seed in range(5)]))
     assert run.global_step == 6  # of the last one of each epoch there is one batch only
