@@ -75,7 +75,7 @@ def test_forward_and_backward_graphs_compute_the_same():
 
 
 def test_stages_and_sizes_compile_anew_and_change_nothing():
-    plain, task = TASKS["Cooperative"](), compiled(TASKS["Cooperative"]())
+    plain, task = TASKS["MultiTaskUNet"](), compiled(TASKS["MultiTaskUNet"]())
     for n, frozen in ((4, ()), (6, ("decoder", "encoder"))):
         for one in (plain, task):
             one.zero_grad(set_to_none=True)

@@ -63,11 +63,11 @@ _PRETRAINING = ("BYOL", "MoCo", "SimCLR", "SimSiam")
 
 
 def _with_own_network() -> set[str]:
-    """The first experiment of each kind of task and network; the others train timm's smallest one here."""
-    first: dict[tuple[str, str], str] = {}
+    """The first experiment of each network, with a decoder and without; the others train timm's smallest one here."""
+    first: dict[tuple[bool, str], str] = {}
     for name in available():
-        kind = "pre-training" if task_of(name) in _PRETRAINING else task_of(name)
-        first.setdefault((kind, yaml_of(name)["model"].get("init_args", {}).get("backbone", "")), name)
+        decoder = task_of(name) in ("Cooperative", "MultiTaskUNet")
+        first.setdefault((decoder, yaml_of(name)["model"].get("init_args", {}).get("backbone", "")), name)
     return set(first.values())
 
 
@@ -148,7 +148,9 @@ _PAPER_RATES = {"efficientnet": 6e-3, "densenet": 1e-4, "mtunet": 1e-4}
 
 
 _OF_OTHERS = ("Classifier", "GGCAM", "MultiTaskUNet", "Cooperative")
-_ALIKE = [name for name in available() if task_of(name) not in _OF_OTHERS]  # one kind of data is enough
+_FIRST = {(task_of(name), _PAPER_SIZE_OF.get(name)): name for name in reversed(available())}.values()
+_ALIKE = [name for name in available() if task_of(name) not in _OF_OTHERS or name not in _FIRST]
+"""One kind of data is enough for these."""
 _OWN_RATES = {"moco": 2e-3, "byol": 2e-5, "simsiam": 0.05, "simclr": 0.075, "finetune": 1e-3, "linear_probe": 1e-3}
 
 

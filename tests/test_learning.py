@@ -25,6 +25,8 @@ _EASY = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
     "--cam_logger.every_n_epochs=0",
+    "--cam_logger.on_test=false",
+    "--test_report.n_boot=10",
 ]
 
 

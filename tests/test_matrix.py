@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -11,6 +12,7 @@ from gaze_lightning.layers import available, task_of
 from tests import matrix as command
 from tests.matrix import VALIDATED, Row, compare, matrix_of_tasks, table_of
 from tests.matrix_cases import N_TEST, PRETRAINING, TASKS
+from tests.two_processes import once
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -107,3 +109,17 @@ def test_a_row_that_fails_on_one_process_is_a_fault_and_costs_no_other(tmp_path,
     assert [row["faults"] for row in rows] == [[], ["SystemExit on one process: 2"], []]
     assert written == [0, 1, 2]
     assert "mtunet: SystemExit on one process: 2" in capsys.readouterr().out
+
+
+def test_what_could_not_be_made_is_not_tried_again_and_says_why_each_time(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    tried = []
+
+    def make(folder):
+        tried.append(folder)
+        raise RuntimeError("two processes failed: no such port")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no such port"):
+            once(SimpleNamespace(getbasetemp=lambda: tmp_path), "runs", make)
+    assert len(tried) == 1
