@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytorch_lightning
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None)  # a shared core is slow at times, which is no failure
+settings.load_profile("tests")
 
 # Lightning keeps its log lines from the root logger when it is imported before pytest has set up its own handlers
 logging.getLogger(pytorch_lightning.__name__).propagate = True

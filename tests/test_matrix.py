@@ -40,7 +40,7 @@ def test_two_processes_are_one_model_and_give_the_numbers_and_pictures_of_one_pr
     assert drawn == ({"test", *(f"epoch_{epoch:03d}" for epoch in range(1, row.epochs, 2))} if pictured else set())
     if task_of(row.experiment) in VALIDATED:
         of_gaze = {"GGCAM": "val/gaze_mse", "MultiTaskUNet": "val/saliency_cc"}[task_of(row.experiment)]
-        assert {"val/classification_loss", "val/auroc_macro", of_gaze} <= set(row.validation)
+        assert {"val/loss", "val/classification_loss", "val/auroc_macro", of_gaze} <= set(row.validation)
     files = {"moco": "relations.png", "attention": "attention/evolution.png", "batch_stack": "attention/map.png"}
     assert (run / files.get(name, "metrics.csv")).is_file()
 

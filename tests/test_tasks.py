@@ -141,6 +141,36 @@ def test_gaze_mse_is_a_mean_over_samples_with_gaze_only(tmp_path):
     )
 
 
+@pytest.mark.parametrize("terms", [{"gaze"}, {"classification"}, {"gaze", "classification"}])
+def test_the_validation_loss_of_ggcam_is_that_of_the_whole_part_however_it_falls_into_batches(tmp_path, terms):
+    parts = [make_batch(4, 0), make_batch(4, 1, gaze=False)]
+    whole = {
+        name: first + second if isinstance(first, list) else torch.cat([first, second])
+        for name, first, second in ((name, *(part[name] for part in parts)) for name in parts[0])
+    }
+    task = ggcam().eval()
+    task.active_loss_terms = frozenset(terms)
+    found = []
+    for batches in ([whole], parts, parts[::-1]):
+        run = trainer(tmp_path)
+        run.validate(task, loader(batches), verbose=False)
+        found.append(float(run.callback_metrics["val/loss"]))
+    with torch.no_grad():
+        expected = float(task.losses(task.active_loss_terms, whole, *task.outputs(whole)).total)
+    assert found == pytest.approx([expected] * 3, rel=1e-4)
+    if "gaze" in terms:
+        means = [float(task.losses(task.active_loss_terms, part, *task.outputs(part)).total) for part in parts]
+        assert sum(means) / 2 != pytest.approx(expected, rel=1e-2), "the difference that must not slip through"
+
+
+def test_without_any_gaze_the_validation_loss_of_ggcam_is_that_of_classification(tmp_path):
+    task, batch, run = ggcam().eval(), make_batch(gaze=False), trainer(tmp_path)
+    run.validate(task, loader([batch]), verbose=False)
+    with torch.no_grad():
+        expected = task.losses(task.active_loss_terms, batch, *task.outputs(batch)).total
+    assert float(run.callback_metrics["val/loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
 def test_gaze_target_lies_on_the_grid_of_the_maps_with_maximum_one():
     batch = make_batch()
     batch["fixation_mask"][1] = False

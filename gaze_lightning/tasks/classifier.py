@@ -158,7 +158,7 @@ class Classifier(GazeTask):
         logits, maps = self.outputs(batch)
         losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
-        self._log_epoch("val/loss", losses.total, n)
+        self.note_total(losses, n)
         self._log_epoch("val/classification_loss", losses.classification, n)
         if losses.gaze is not None and losses.n_gaze is not None:
             self.val_gaze_mse.update(losses.gaze, losses.n_gaze)
@@ -168,6 +168,10 @@ class Classifier(GazeTask):
             gaze = batch["saliency"][:, 0].double()
             own, _ = true_class_map(maps, batch["label"], self.label_type)
             self.val_cam_cc.update(resize_map(own, (gaze.shape[-2], gaze.shape[-1])), gaze)
+
+    def note_total(self, losses: Losses, n: int) -> None:
+        """Log ``val/loss``, a mean over ``n`` films of each batch; methods of which it is none override this."""
+        self._log_epoch("val/loss", losses.total, n)
 
     def on_validation_epoch_end(self) -> None:
         """Called by Lightning."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
@@ -117,6 +118,7 @@ class GGCAM(Classifier):
             default_cls if log_sigma_cls is None else log_sigma_cls,
             default_gaze if log_sigma_gaze is None else log_sigma_gaze,
         )
+        self.val_classification = MeanMetric()
 
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Refuse stages of single terms with ``released_init``."""
@@ -176,15 +178,29 @@ class GGCAM(Classifier):
         classification = self.classification_loss(logits, batch["label"])
         target, has_gaze = self.gaze_target_map(batch, (maps.shape[-2], maps.shape[-1]))
         gaze, n = self.gaze_loss(maps, batch["label"], target, has_gaze)
-        joint = self.weighting(classification, gaze, (n > 0).float())
+        total = self._total(terms, classification, gaze, n > 0)
+        return Losses(total=total, classification=classification, gaze=gaze, n_gaze=n)
+
+    def _total(self, terms: frozenset[str], classification: Tensor, gaze: Tensor, any_gaze: Tensor) -> Tensor:
+        joint = self.weighting(classification, gaze, any_gaze.float())
         match sorted(terms):
             case ["gaze"]:
-                total = gaze + 0.0 * joint
+                return gaze + 0.0 * joint
             case ["classification"]:
-                total = classification + 0.0 * joint
-            case _:
-                total = joint
-        return Losses(total=total, classification=classification, gaze=gaze, n_gaze=n)
+                return classification + 0.0 * joint
+        return joint
+
+    def note_total(self, losses: Losses, n: int) -> None:
+        """Remember a part of ``val/loss``, which is no mean over batches: one without gaze has no term of gaze."""
+        self.val_classification.update(losses.classification, n)
+
+    def on_validation_epoch_end(self) -> None:
+        """Called by Lightning; the joint loss of the whole validation part, however it fell into batches."""
+        gaze = self.val_gaze_mse.compute()  # NaN without any gaze
+        parts = self.val_classification.compute(), gaze.nan_to_num(0.0), ~gaze.isnan()
+        self.val_classification.reset()
+        self.log("val/loss", self._total(self.active_loss_terms, *parts).detach(), sync_dist=True)
+        super().on_validation_epoch_end()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Called by Lightning after the gradients are reduced over ranks.
