@@ -182,7 +182,7 @@ class GGCAM(Classifier):
         return Losses(total=total, classification=classification, gaze=gaze, n_gaze=n)
 
     def _total(self, terms: frozenset[str], classification: Tensor, gaze: Tensor, any_gaze: Tensor) -> Tensor:
-        joint = self.weighting(classification, gaze, any_gaze.float())
+        joint: Tensor = self.weighting(classification, gaze, any_gaze.float())
         match sorted(terms):
             case ["gaze"]:
                 return gaze + 0.0 * joint
