@@ -39,8 +39,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.ending import finish
 from benchmarks.loader import FILM, write_film
-from benchmarks.saliency import machine, speedup
+from benchmarks.saliency import speedup
 from data_modules.dataset import GazeDataset
 from data_modules.errors import DataError
 from data_modules.films.cache import FilmCache, open_cache
@@ -322,7 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 130)
     for table in tables(result):
         console.print(table)
-    growth, facts = bytes_per_film(result), machine()
+    growth = bytes_per_film(result)
     for kind, decoding in (("JPEG", result["decode"]), ("DICOM, 12 bits", result["decode_dicom"])):
         console.print(
             f"Films of full size ({kind}, {decoding['megabytes']:.1f} MB): "
@@ -330,15 +331,12 @@ def main(arguments: list[str] | None = None) -> int:
             + f"; reading costs {decoding['over_decoder']:.2f} times the decoder, threads gain "
             f"{decoding['threads_gain']:.2f} times; {ALL:,} films: {decoding['hours']:.1f} hours."
         )
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
-    right, flat = result["resumed"]["right"], max(growth.values()) < LIMIT
-    console.print(f"{'ok  ' if right else 'FAIL'} a build that was killed and resumed has the same files")
     grown = ", ".join(f"{name} {value:.0f}" for name, value in growth.items())
-    console.print(f"{'ok  ' if flat else 'FAIL'} memory per film in bytes: {grown}; limit {LIMIT:.0f}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, **result, "bytes_per_film": growth}, indent=2) + "\n")
-    return 0 if right and flat else 1
+    checks = {
+        "a build that was killed and resumed has the same files": result["resumed"]["right"],
+        f"memory per film in bytes: {grown}; limit {LIMIT:.0f}": max(growth.values()) < LIMIT,
+    }
+    return finish(console, checks, {**result, "bytes_per_film": growth}, options.json)
 
 
 if __name__ == "__main__":

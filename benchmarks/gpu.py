@@ -8,7 +8,6 @@ crashes has failed, and the benchmark ends with status 1. Without CUDA it says s
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.saliency import machine
+from benchmarks.ending import finish
 from benchmarks.training_speed import TrainingError, phantom, train
 from gaze_lightning.layers import ROOT, available, task_of
 
@@ -126,14 +125,9 @@ def main(given: list[str] | None = None) -> int:
     for row in rows:
         table.add_row(row["experiment"], *(_cell(row, mode) for mode in MODES))
     console.print(table)
-    facts = machine()
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     right = all("fp32" in row and not row["faults"] for row in rows)
-    console.print(f"{'ok  ' if right else 'FAIL'} every experiment trains in float32, and nothing crashes")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, "device": where, "rows": rows}, indent=2) + "\n")
-    return 0 if right else 1
+    checks = {"every experiment trains in float32, and nothing crashes": right}
+    return finish(console, checks, {"device": where, "rows": rows}, options.json)
 
 
 if __name__ == "__main__":

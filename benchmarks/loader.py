@@ -12,7 +12,6 @@ cache with a plain copy of as many bytes.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -33,7 +32,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.saliency import machine, speedup
+from benchmarks.ending import finish, machine
+from benchmarks.saliency import speedup
 from data_modules.augment import PRESETS, Augmenter
 from data_modules.collate import collate
 from data_modules.dataset import GazeDataset
@@ -303,13 +303,9 @@ def main(arguments: list[str] | None = None) -> int:
     facts = {**machine(), "film_megabytes": round(size / 1e6, 2), "batch": BATCH, "fixations": FIXATIONS}
     for table in tables(cases):
         console.print(table)
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     right = all(case["right"] for case in cases)
-    console.print(f"{'ok  ' if right else 'FAIL'} both paths give the same samples, workers the same batches as none")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=2) + "\n")
-    return 0 if right else 1
+    checks = {"both paths give the same samples, workers the same batches as none": right}
+    return finish(console, checks, {"cases": cases}, options.json, facts)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ one, or if the lookup is less than 100 times faster. About half a minute.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -25,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.saliency import machine, speedup, time_in_turns
+from benchmarks.ending import finish
+from benchmarks.saliency import speedup, time_in_turns
 from gaze_lightning.gaze.similarity import RelationMatrix
 from gaze_lightning.models import Pairs, Positives
 
@@ -118,18 +118,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.runs < 5:
         parser.error("--runs must be at least 5")
     torch.set_num_threads(1)
-    facts, cases = machine(), [measure(rate, options.runs) for rate in RATES]
+    cases = [measure(rate, options.runs) for rate in RATES]
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table(cases))
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     differences, slowest = sum(case["differences"] for case in cases), min(case["speedup"] for case in cases)
-    right, fast = differences == 0, slowest >= TARGET
-    console.print(f"{'ok  ' if right else 'FAIL'} {differences} pairs differ from those of the loop")
-    console.print(f"{'ok  ' if fast else 'FAIL'} at least {slowest:.0f} times the double loop, target {TARGET:.0f}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=2) + "\n")
-    return 0 if right and fast else 1
+    checks = {
+        f"{differences} pairs differ from those of the loop": differences == 0,
+        f"at least {slowest:.0f} times the double loop, target {TARGET:.0f}": slowest >= TARGET,
+    }
+    return finish(console, checks, {"cases": cases}, options.json)
 
 
 if __name__ == "__main__":

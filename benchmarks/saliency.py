@@ -12,10 +12,8 @@ The physical limit printed beside them is the product of the profile matrices al
 """
 
 import argparse
-import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -29,12 +27,12 @@ if __name__ == "__main__":  # before numpy starts its threads
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import torch
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import multivariate_normal
 
+from benchmarks.ending import finish
 from gaze_lightning.gaze import render_saliency, render_saliency_batch, scaled_sigma
 
 Array = npt.NDArray[np.float64]
@@ -152,16 +150,6 @@ def speedup(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def machine() -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    versions = {m.__name__: m.__version__ for m in (np, scipy, torch)}
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": 1, "python": platform.python_version(), **versions}
-
-
 def table(cases: list[dict[str, Any]]) -> Table:
     """Lay out the results."""
     result = Table(title="Saliency map of one reading, float64, one thread", title_justify="left")
@@ -196,20 +184,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.runs < 5:
         parser.error("--runs must be at least 5")
     torch.set_num_threads(1)
-    facts = machine()
     cases = [measure(side, n, options.runs) for side, n in CASES]
     console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(table(cases))
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     speedup = cases[0]["results"][2]["speedup_over_density_loop"]
     worst = max(row["error"] for case in cases for row in case["results"] if row["error"] is not None)
-    right, fast = worst < TOLERANCE, speedup >= TARGET
-    console.print(f"{'ok  ' if right else 'FAIL'} largest error {worst:.1e} of the maximum, limit {TOLERANCE:.0e}")
-    console.print(f"{'ok  ' if fast else 'FAIL'} {speedup:.0f} times the published density loop, target {TARGET:.0f}")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, "cases": cases}, indent=2) + "\n")
-    return 0 if right and fast else 1
+    checks = {
+        f"largest error {worst:.1e} of the maximum, limit {TOLERANCE:.0e}": worst < TOLERANCE,
+        f"{speedup:.0f} times the published density loop, target {TARGET:.0f}": speedup >= TARGET,
+    }
+    return finish(console, checks, {"cases": cases}, options.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.saliency import machine
+from benchmarks.ending import finish
 from benchmarks.scaling_pairs import QUEUE
 from benchmarks.scaling_setup import SIDE, WORLD, measure_setup
 from benchmarks.scaling_step import BATCH, measure_building, measure_loading, measure_step
@@ -206,16 +206,13 @@ def main(arguments: list[str] | None = None) -> int:
     per_worker = 1 / loading["film_s_2"]
     limits = ", ".join(f"{cores * per_worker / WORLD:,.0f} on {cores} cores" for cores in CORES)
     console.print(f"The loader is the limit above so many films/s per GPU: {limits} (one core per loading process).")
-    facts = machine()
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
-    right, agree = loading["right"] == 1, all(row.get("right", True) for row in setup["pairs_per_step"])
-    console.print(f"{'ok  ' if right else 'FAIL'} two views of a film differ, and are the same when asked for again")
-    console.print(f"{'ok  ' if agree else 'FAIL'} simulated pairs per step agree with the formula in random order")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        parts = {"building": building, "loading": loading, "step": step, "setup": setup, "plan": follows}
-        options.json.write_text(json.dumps({"machine": facts, **parts}, indent=2) + "\n")
-    return 0 if right and agree else 1
+    agree = all(row.get("right", True) for row in setup["pairs_per_step"])
+    checks = {
+        "two views of a film differ, and are the same when asked for again": loading["right"] == 1,
+        "simulated pairs per step agree with the formula in random order": agree,
+    }
+    parts = {"building": building, "loading": loading, "step": step, "setup": setup, "plan": follows}
+    return finish(console, checks, parts, options.json)
 
 
 if __name__ == "__main__":

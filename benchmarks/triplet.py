@@ -41,7 +41,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.cache import memory
-from benchmarks.saliency import machine, speedup, time_in_turns
+from benchmarks.ending import finish
+from benchmarks.saliency import speedup, time_in_turns
 from gaze_lightning.losses import LabelPairs, TripletLoss, label_pairs
 
 TARGET = 100.0
@@ -226,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.part:
         print(json.dumps(large(options.runs)))
         return 0
-    facts, big = machine(), child(options.runs)
+    big = child(options.runs)
     cases = [pooled(options.runs), per_row(options.runs)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(table(cases))
@@ -236,20 +237,14 @@ def main(arguments: list[str] | None = None) -> int:
         f"{big['growth_bytes'] / 1e6:.1f} MB; the largest tensor has {big['largest_cells']:,} cells, "
         f"the features have {LARGE * POOLED[0]:,}"
     )
-    console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     worst, faster = max(case["error"] for case in cases), cases[0]["speedup"]
-    right, fast, lean = worst < TOLERANCE, faster >= TARGET, big["largest_cells"] < LARGE**3
-    console.print(
-        f"{'ok  ' if right else 'FAIL'} largest error of loss and gradient {worst:.1e}, limit {TOLERANCE:.0e}"
-    )
-    console.print(
-        f"{'ok  ' if fast else 'FAIL'} {faster:.0f} times the triple loop on pooled features, target {TARGET:.0f}"
-    )
-    console.print(f"{'ok  ' if lean else 'FAIL'} no tensor of {LARGE}^3 = {LARGE**3:,} cells")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": facts, "cases": cases, "large": big}, indent=2) + "\n")
-    return 0 if right and fast and lean else 1
+    cells = f"no tensor of {LARGE}^3 = {LARGE**3:,} cells"
+    checks = {
+        f"largest error of loss and gradient {worst:.1e}, limit {TOLERANCE:.0e}": worst < TOLERANCE,
+        f"{faster:.0f} times the triple loop on pooled features, target {TARGET:.0f}": faster >= TARGET,
+        cells: big["largest_cells"] < LARGE**3,
+    }
+    return finish(console, checks, {"cases": cases, "large": big}, options.json)
 
 
 if __name__ == "__main__":

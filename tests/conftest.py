@@ -55,6 +55,17 @@ def phantom_arguments(phantom_root: Path, phantom_knobs: PhantomKnobs) -> list[s
 
 
 @pytest.fixture
+def installed(tmp_path: Path) -> str:
+    """Argument of make: an environment whose Python says what it was asked for."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "venv" / ".runtime-installed").touch()
+    return f"VENV={tmp_path / 'venv'}"
+
+
+@pytest.fixture
 def decoded(tmp_path, monkeypatch):
     """Names of the films that were decoded so far, by any process."""
     from data_modules.films import reading as film_reading

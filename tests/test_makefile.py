@@ -43,17 +43,6 @@ def test_train_is_one_command_and_a_root_with_spaces_stays_one_word():
     assert "--seed_everything=3" in commands[0]
 
 
-@pytest.fixture
-def installed(tmp_path):
-    """An environment whose Python says what it was asked for."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / "venv" / ".runtime-installed").touch()
-    return f"VENV={tmp_path / 'venv'}"
-
-
 def test_resume_without_a_run_exits_2_and_with_one_goes_on_in_it(installed):
     done = _make("resume", installed)
     assert done.returncode == 2

@@ -378,15 +378,9 @@ def test_a_real_agent_runs_a_trial_to_its_end_and_names_one_that_fails(server, l
     assert not (folder / "results.json").exists()
 
 
-def test_make_gives_places_and_devices_to_the_agent_and_the_rest_to_the_sweep(tmp_path):
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / "venv" / ".runtime-installed").touch()
-
+def test_make_gives_places_and_devices_to_the_agent_and_the_rest_to_the_sweep(installed):
     def make(*arguments):
-        command = ["make", "-s", "-C", str(Path(__file__).parent.parent), f"VENV={tmp_path / 'venv'}", *arguments]
+        command = ["make", "-s", "-C", str(Path(__file__).parent.parent), installed, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     done = make("sweep", "SWEEP=ggcam_resnet50", "DATA=reflacx", "SEED=3", "ARGS=--dry-run")
