@@ -163,6 +163,29 @@ def test_the_validation_loss_of_ggcam_is_that_of_the_whole_part_however_it_falls
         assert sum(means) / 2 != pytest.approx(expected, rel=1e-2), "the difference that must not slip through"
 
 
+@pytest.mark.parametrize("make", [classifier, ggcam])
+def test_validation_losses_count_known_labels_alike_however_they_fall_into_batches(tmp_path, make):
+    parts = [make_batch(4, seed, "multi") for seed in range(2)]
+    parts[0]["label"] = torch.full((4, 3), math.nan)
+    parts[0]["label"][0, 1] = 1.0  # one known entry here, twelve there
+    parts[1]["label"] = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]] * 2)
+    task = make(label_type="multi").eval()
+    found = []
+    for batches in (parts, parts[::-1]):
+        run = trainer(tmp_path)
+        run.validate(task, loader(batches), verbose=False)
+        found.append([float(run.callback_metrics[f"val/{name}"]) for name in ("classification_loss", "loss")])
+    with torch.no_grad():
+        logits = torch.cat([task.outputs(part)[0] for part in parts])
+        label = torch.cat([part["label"] for part in parts])
+    known = [(x, y) for x, y in zip(logits.flatten().tolist(), label.flatten().tolist(), strict=True) if y == y]
+    expected = sum(math.log1p(math.exp(-x if y else x)) for x, y in known) / 13
+    assert [loss for loss, _ in found] == pytest.approx([expected] * 2, rel=1e-4)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+    if make is classifier:
+        assert found[0][1] == pytest.approx(expected, rel=1e-4)
+
+
 def test_without_any_gaze_the_validation_loss_of_ggcam_is_that_of_classification(tmp_path):
     task, batch, run = ggcam().eval(), make_batch(gaze=False), trainer(tmp_path)
     run.validate(task, loader([batch]), verbose=False)

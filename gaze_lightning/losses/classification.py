@@ -36,3 +36,12 @@ class ClassificationLoss(nn.Module):
             known = ~label.isnan()
             entries = F.binary_cross_entropy_with_logits(logits, label.nan_to_num(0.0).float(), reduction="none")
             return (entries * known).sum() / known.sum().clamp(min=1)
+
+    def count(self, label: Tensor) -> Tensor:
+        """Of how many the loss of these labels is the mean: samples, or known entries.
+
+        Returns:
+            Scalar, float32.
+        """
+        one_each = torch.ones_like(label) if self.label_type == "single" else ~label.isnan()
+        return one_each.sum().float()

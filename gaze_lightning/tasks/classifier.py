@@ -98,6 +98,7 @@ class Classifier(GazeTask):
         network = Backbone(backbone, in_chans, False, output_stride, mean, std, divide_by_max, channels_last)
         self.model = CAMClassifier(network, len(class_names), cam_scale)
         self.classification_loss = ClassificationLoss(label_type)
+        self.val_classification, self.val_rest = MeanMetric(), MeanMetric()
         self.val_report = ClassificationReport(class_names, label_type)
         self.val_cam_cc = CorrelationCoefficient()
         self.train_gaze_mse, self.val_gaze_mse = MeanMetric(), MeanMetric()
@@ -158,8 +159,8 @@ class Classifier(GazeTask):
         logits, maps = self.outputs(batch)
         losses = self.losses(self.active_loss_terms, batch, logits, maps)
         n = len(batch["image"])
-        self.note_total(losses, n)
-        self._log_epoch("val/classification_loss", losses.classification, n)
+        self.val_classification.update(losses.classification, self.classification_loss.count(batch["label"]))
+        self.val_rest.update(losses.total - losses.classification, n)
         if losses.gaze is not None and losses.n_gaze is not None:
             self.val_gaze_mse.update(losses.gaze, losses.n_gaze)
             self.log("val/gaze_mse", self.val_gaze_mse, on_step=False, on_epoch=True, batch_size=n)
@@ -169,14 +170,21 @@ class Classifier(GazeTask):
             own, _ = true_class_map(maps, batch["label"], self.label_type)
             self.val_cam_cc.update(resize_map(own, (gaze.shape[-2], gaze.shape[-1])), gaze)
 
-    def note_total(self, losses: Losses, n: int) -> None:
-        """Log ``val/loss``, a mean over ``n`` films of each batch; methods of which it is none override this."""
-        self._log_epoch("val/loss", losses.total, n)
+    def validation_loss(self, classification: Tensor) -> Tensor:
+        """``val/loss``; methods in which the rest of the loss is no mean over films override this.
+
+        Args:
+            classification: the classification loss of the whole validation part.
+        """
+        return classification + self.val_rest.compute()
 
     def on_validation_epoch_end(self) -> None:
-        """Called by Lightning."""
+        """Called by Lightning; losses are those of the whole validation part, however it fell into batches."""
         values = {f"val/{name}": value.float() for name, value in self.val_report.compute().items()}
-        self.val_report.reset()
+        classification = self.val_classification.compute()
+        values |= {"val/classification_loss": classification, "val/loss": self.validation_loss(classification)}
+        for metric in (self.val_report, self.val_classification, self.val_rest):
+            metric.reset()
         self.log("val/auroc_macro", values.pop("val/auroc_macro"), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
         self.log("val/cam_cc", self.val_cam_cc.compute().float(), sync_dist=True)

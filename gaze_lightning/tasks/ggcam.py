@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
@@ -118,7 +117,6 @@ class GGCAM(Classifier):
             default_cls if log_sigma_cls is None else log_sigma_cls,
             default_gaze if log_sigma_gaze is None else log_sigma_gaze,
         )
-        self.val_classification = MeanMetric()
 
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Refuse stages of single terms with ``released_init``."""
@@ -190,17 +188,10 @@ class GGCAM(Classifier):
                 return classification + 0.0 * joint
         return joint
 
-    def note_total(self, losses: Losses, n: int) -> None:
-        """Remember a part of ``val/loss``, which is no mean over batches: one without gaze has no term of gaze."""
-        self.val_classification.update(losses.classification, n)
-
-    def on_validation_epoch_end(self) -> None:
-        """Called by Lightning; the joint loss of the whole validation part, however it fell into batches."""
+    def validation_loss(self, classification: Tensor) -> Tensor:
+        """``val/loss``: the joint loss is no mean over batches, for one without gaze has no term of gaze."""
         gaze = self.val_gaze_mse.compute()  # NaN without any gaze
-        parts = self.val_classification.compute(), gaze.nan_to_num(0.0), ~gaze.isnan()
-        self.val_classification.reset()
-        self.log("val/loss", self._total(self.active_loss_terms, *parts).detach(), sync_dist=True)
-        super().on_validation_epoch_end()
+        return self._total(self.active_loss_terms, classification, gaze.nan_to_num(0.0), ~gaze.isnan()).detach()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Called by Lightning after the gradients are reduced over ranks.

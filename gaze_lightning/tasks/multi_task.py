@@ -141,8 +141,7 @@ class MultiTask(GazeTask):
     def class_term(self, logits: Tensor, batch: Batch) -> Term:
         """Classification loss of logits ``[B, K]``; samples count, of independent classes the known entries."""
         label = batch["label"]
-        n = torch.ones_like(label).sum() if self.label_type == "single" else (~label.isnan()).sum()
-        return Term(self.classification_loss(logits, label), n.float())
+        return Term(self.classification_loss(logits, label), self.classification_loss.count(label))
 
     def predict_saliency(self, batch: Batch) -> Tensor:
         """Density ``[B, 1, H, W]`` of where a radiologist looks."""
