@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -88,18 +88,19 @@ def _seconds(run: Path) -> Path:
     return run.with_name(f"{run.name}.seconds")
 
 
-def calls_of(names: dict[str, str], folder: Path, tiny: bool = True) -> list[Call]:
+def calls_of(names: dict[str, str], folder: Path, tiny: bool = True, more: Sequence[str] = ()) -> list[Call]:
     """Calls of `train` for experiments, into ``runs/<name>`` of a folder.
 
     Args:
         names: experiments by the name of their row.
         folder: for runs and the data that they share.
         tiny: see `arguments_of`.
+        more: arguments that all of them have.
     """
     runs = folder / "runs"
     start = str(runs / "moco") if "moco" in names else "scratch"
     return [
-        ("tests.matrix:train", {"arguments": arguments_of(one, folder, start, tiny), "run": str(runs / name)})
+        ("tests.matrix:train", {"arguments": [*arguments_of(one, folder, start, tiny), *more], "run": str(runs / name)})
         for name, one in names.items()
     ]
 
@@ -228,7 +229,7 @@ def table_of(rows: list[Row]) -> str:
     return "\n".join([*lines, *(f"\n{row.experiment}: {fault}" for row in rows for fault in row.faults)])
 
 
-def _rows(names: dict[str, str], tiny: bool) -> Iterator[Row]:
+def _rows(names: dict[str, str], tiny: bool, more: Sequence[str]) -> Iterator[Row]:
     """Some experiments per start of processes; one that fails ends them, and those behind it start anew."""
     waiting = dict(names)
     while waiting:
@@ -236,7 +237,7 @@ def _rows(names: dict[str, str], tiny: bool) -> Iterator[Row]:
         with tempfile.TemporaryDirectory(prefix="gaze_lightning_matrix_") as temporary:
             folder, reason = Path(temporary), ""
             try:
-                run_together(folder, calls_of(batch, folder, tiny), limit=900)
+                run_together(folder, calls_of(batch, folder, tiny, more), limit=900)
             except RuntimeError as error:
                 reason = str(error)
             for name, experiment in batch.items():
@@ -255,17 +256,23 @@ def _rows(names: dict[str, str], tiny: bool) -> Iterator[Row]:
 
 def main(args: list[str] | None = None) -> int:
     """Print the table and write the rows; status 1 where something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.matrix",
+        allow_abbrev=False,
+        description=__doc__,
+        epilog="Further arguments go to every training.",
+    )
     parser.add_argument("--only", nargs="*", default=[], help="names of experiments; all of them by default")
     parser.add_argument("--tasks", action="store_true", help="one experiment per task, tiny, as in the tests")
     parser.add_argument("--json", type=Path, default=Path("runs/matrix.json"), help="file for the rows")
-    given = parser.parse_args(args)
+    given, more = parser.parse_known_args(args)
     names = TASKS if given.tasks else {name: name for name in available()}
     if unknown := sorted(set(given.only) - set(names.values())):
         parser.error(f"no experiment is called {', '.join(unknown)}; there are {', '.join(names.values())}")
     given.json.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    for row in _rows({name: one for name, one in names.items() if one in (given.only or names.values())}, given.tasks):
+    chosen = {name: one for name, one in names.items() if one in (given.only or names.values())}
+    for row in _rows(chosen, given.tasks, more):
         rows.append(row)
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(f"\n{table_of(rows)}")  # noqa: T201
