@@ -2,7 +2,8 @@
 
 Run ``make bench BENCH=gpu`` (``ARGS="--experiments ggcam_resnet50 mtunet"`` for some; default: one per task) on a
 machine with a GPU. Networks, film sizes and batches are those of ``setting/paper``; films are a phantom's; the speed is
-what `Throughput` measures after a warm-up. A mode that an experiment does not have, or refuses, is a dash; one that
+what `Throughput` measures after a warm-up, loading included (at most 8 processes). ``fp32`` is torch's default, which
+lets cuDNN compute convolutions in TF32. A mode that an experiment does not have, or refuses, is a dash; one that
 crashes has failed, and the benchmark ends with status 1. Without CUDA it says so and ends with status 2.
 ``--plumbing`` runs tiny networks on the CPU: it shows that the benchmark works, its numbers mean nothing.
 """
@@ -45,8 +46,9 @@ ONE_PER_TASK = (
 )
 WARM_UP, STEPS = 15, 25
 """Steps; compilation happens in the first ones."""
-N_TRAIN = 1500
-"""Patients: more films than the steps of the largest batch take."""
+N_TRAIN = 2400
+"""Patients; a tenth have a second film. An epoch has all steps of the largest batch (64): none of them waits for a
+validation."""
 
 
 def arguments(experiment: str, root: Path, mode: str, run: Path, plumbing: bool) -> list[str]:
@@ -58,12 +60,11 @@ def arguments(experiment: str, root: Path, mode: str, run: Path, plumbing: bool)
     own_epochs = task_of(experiment) == "Cooperative" and stages
     epochs = [f"--staged_training.sizes={{{sizes}}}"] if own_epochs else ["--trainer.max_epochs=2"]
     tiny = ["--data.init_args.image_size=[64,48]", "--data.init_args.saliency_size=[32,24]"]
-    workers = min(8, (os.cpu_count() or 1) - 1)
     return [
         f"--config={experiment}",
         *([] if plumbing else ["--config=setting/paper"]),
         *phantom(root, 24 if plumbing else N_TRAIN, *((120, 100) if plumbing else (1536, 1280))),
-        *(tiny if plumbing else [f"--data.init_args.num_workers={workers}"]),
+        *(tiny if plumbing else [f"--data.init_args.num_workers={_workers()}"]),
         *batch,
         *epochs,
         *(["--model.init_args.pretrained=scratch"] if task_of(experiment) == "PretrainedClassifier" else []),
@@ -79,6 +80,10 @@ def arguments(experiment: str, root: Path, mode: str, run: Path, plumbing: bool)
         f"--run_dir={run}",
         *MODES[mode],
     ]
+
+
+def _workers() -> int:
+    return min(8, (os.cpu_count() or 1) - 1)
 
 
 def measure(experiments: list[str], root: Path, plumbing: bool, console: Console) -> list[dict[str, Any]]:
@@ -125,6 +130,8 @@ def main(given: list[str] | None = None) -> int:
     for row in rows:
         table.add_row(row["experiment"], *(_cell(row, mode) for mode in MODES))
     console.print(table)
+    workers = 0 if options.plumbing else _workers()
+    console.print(f"Loading is included: {workers} process(es). fp32 with torch's default, convolutions in TF32.")
     right = all("fp32" in row and not row["faults"] for row in rows)
     checks = {"every experiment trains in float32, and nothing crashes": right}
     return finish(console, checks, {"device": where, "rows": rows}, options.json)

@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _SPEED = re.compile(r"Training at ([0-9.]+) images/s")
@@ -38,12 +40,10 @@ def train(arguments: Sequence[str], threads: int = 1, limit: float = 1800) -> tu
     Raises:
         TrainingError: the command failed, took too long, or said no speed.
     """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GAZE_LIGHTNING_RUN")}
-    command = [sys.executable, "-m", "gaze_lightning", "fit", *arguments]
     try:
         done = subprocess.run(
-            command,
-            env=clean | {"OMP_NUM_THREADS": str(threads), "COLUMNS": "200"},
+            _command(arguments),
+            env=_environment(threads),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -56,6 +56,43 @@ def train(arguments: Sequence[str], threads: int = 1, limit: float = 1800) -> tu
     if done.returncode or not speeds or not totals:
         raise TrainingError(done.stdout[-3000:], refused=done.returncode == 2)
     return [float(speed) for speed in speeds], sum(map(int, totals))
+
+
+@contextmanager
+def beside(arguments: Sequence[str], log: Path, limit: float = 300) -> Iterator[None]:
+    """Within it another training runs in a process of its own: long enough if its arguments say so.
+
+    Args:
+        arguments: of the command line of ``fit``.
+        log: file for what it says.
+        limit: seconds until it must have measured its speed.
+
+    Raises:
+        TrainingError: it ended, or had not come so far.
+    """
+    with log.open("w") as file:
+        process = subprocess.Popen(_command(arguments), env=_environment(1), stdout=file, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + limit
+        while not _SPEED.search(log.read_text()):
+            if process.poll() is not None or time.monotonic() > end:
+                raise TrainingError(log.read_text()[-3000:])
+            time.sleep(0.2)
+        yield
+        if process.poll() is not None:
+            raise TrainingError(f"it ended too early:\n{log.read_text()[-3000:]}")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "gaze_lightning", "fit", *arguments]
+
+
+def _environment(threads: int) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GAZE_LIGHTNING_RUN")}
+    return clean | {"OMP_NUM_THREADS": str(threads), "COLUMNS": "200"}
 
 
 def phantom(root: Path, n_train: int, height: int, width: int) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pandas as pd
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
+
+from tests.two_processes import clean_environment
 
 CALLBACKS = "--trainer.callbacks=[tests.interruption.Interruption,tests.interruption.Digest,tests.interruption.Order]"
 _UNSTABLE = ("seconds", "current_score")
@@ -170,3 +173,16 @@ def _assert_same(a: Any, b: Any, where: str) -> None:
             _assert_same(first, second, f"{where}: {index}")
     else:
         assert a == b or (a != a and b != b), f"{where}: {a!r}, {b!r}"
+
+
+def command_line(arguments: list[str], interrupt_at: str = "", limit: float = 900) -> None:
+    """The command line in a process of its own, which must end well, or be killed where it was to be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gaze_lightning", *arguments],
+        env=clean_environment(INTERRUPT_AT=interrupt_at),
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if interrupt_at else 0), done.stderr[-3000:]

@@ -174,6 +174,8 @@ def _compare_results(row: Row, two: Path, one: Path) -> None:
     columns = [name for name in tables[0] if name.startswith("prob_")]
     both = [table.set_index("sample_id").loc[wanted, columns].to_numpy(dtype=float) for table in tables]
     row.probability = float(np.abs(both[0] - both[1]).max(initial=0.0))
+    if not row.probability <= TOLERANCE:
+        row.faults.append(f"a reading's probability differs by {row.probability:.2g}")
 
 
 def _compare_validation(row: Row, two: Path, one: Path) -> None:

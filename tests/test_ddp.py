@@ -1,39 +1,24 @@
 """Two real processes through the command line, as Lightning starts them on a node with two devices."""
 
 import json
-import signal
-import subprocess
-import sys
 
 import pytest
 
-from tests.interruption import assert_same_run, digests
+from tests.interruption import assert_same_run, command_line, digests
 from tests.matrix import TWO, matrix_of_tasks
 from tests.matrix_cases import TASKS, arguments_of
 from tests.sampler_ranks import record
-from tests.two_processes import clean_environment
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
 
-def _run(*arguments: str, interrupt_at: str = "") -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gaze_lightning", *arguments],
-        env=clean_environment(INTERRUPT_AT=interrupt_at),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == (-signal.SIGKILL if interrupt_at else 0), done.stderr[-3000:]
-
-
 def test_lightnings_own_launch_has_one_folder_survives_a_kill_and_ends_as_under_torchrun(tmp_path_factory, tmp_path):
     matrix, experiment = matrix_of_tasks(tmp_path_factory), TASKS["ggcam"]
-    _run("train", *arguments_of(experiment, matrix), *TWO, f"--runs={tmp_path}", interrupt_at="batch_end 2 1")
+    given = ["train", *arguments_of(experiment, matrix), *TWO, f"--runs={tmp_path}"]
+    command_line(given, interrupt_at="batch_end 2 1")
     (run,) = (tmp_path / experiment).iterdir()
     assert list(digests(run, 0)) == [0, 1]
-    _run("resume", "--run", str(run))
+    command_line(["resume", "--run", str(run)])
     assert_same_run(matrix / "runs" / "ggcam", run)
     assert digests(run, 0) == digests(run, 1)
 

@@ -7,24 +7,10 @@ import pytest
 import torch
 import yaml
 
-from gaze_lightning.cli import GazeCLI
 from gaze_lightning.layers import ROOT, available, resolve, task_of
 from gaze_lightning.main import main
-
-
-class BuiltOnly(GazeCLI):
-    """Parse and build everything, run nothing; all share one parser, which takes a quarter of the time to make."""
-
-    made = None
-
-    def setup_parser(self, *given) -> None:
-        if BuiltOnly.made is None:
-            super().setup_parser(*given)
-            BuiltOnly.made = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
-        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = BuiltOnly.made
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
+from tests.built_only import BuiltOnly
+from tests.matrix_cases import PRETRAINING
 
 
 @pytest.fixture
@@ -57,9 +43,6 @@ def plain_pages(monkeypatch):
 
 def yaml_of(name):
     return yaml.safe_load((ROOT / f"{name}.yaml").read_text())
-
-
-_PRETRAINING = ("BYOL", "MoCo", "SimCLR", "SimSiam")
 
 
 def _with_own_network() -> set[str]:
@@ -118,7 +101,7 @@ def test_experiment_trains_and_tests_in_its_demo_setting(name, phantom_arguments
         assert {f"best-{stage}.ckpt" for stage in names[:-1]} <= {path.name for path in (run / "checkpoints").iterdir()}
     if task_of(name) in ("Cooperative", "MultiTaskUNet"):
         assert {"saliency_cc", "saliency_nss_vs_mean_map"} <= set(results["metrics"])
-    if task_of(name) in _PRETRAINING:
+    if task_of(name) in PRETRAINING:
         assert {"auroc_macro", "knn/auroc_macro"} <= set(results["metrics"])
         assert results["classifier"] == "linear probe on frozen features"
         assert (run / "relations.json").is_file() == (
@@ -135,7 +118,7 @@ _PAPER_SIZES = {
     "GGCAM": (1536, 1280),
     "MultiTaskUNet": (640, 512),
     "Cooperative": (640, 512),
-} | dict.fromkeys((*_PRETRAINING, "PretrainedClassifier"), (224, 224))
+} | dict.fromkeys((*PRETRAINING, "PretrainedClassifier"), (224, 224))
 _AT_224 = (  # compared with global attention, whose published values are not known
     "baseline_densenet121",
     "baseline_googlenet",
@@ -183,7 +166,7 @@ def test_paper_setting_is_parsed_and_built(name, data, tmp_path):
     rate = next((rate for word, rate in rates.items() if word in name), rest)
     assert cli.model.hparams["lr"] == pytest.approx(rate)
     assert sum(parameter.numel() for parameter in cli.model.parameters()) > 5e6
-    assert cli.model.hparams["divide_by_max"] == (task_of(name) not in (*_PRETRAINING, "PretrainedClassifier"))
+    assert cli.model.hparams["divide_by_max"] == (task_of(name) not in (*PRETRAINING, "PretrainedClassifier"))
 
 
 @pytest.mark.parametrize(

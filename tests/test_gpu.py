@@ -2,9 +2,6 @@
 
 import json
 import math
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +12,8 @@ from pytorch_lightning import Callback
 from gaze_lightning.layers import task_of
 from gaze_lightning.main import main
 from gaze_lightning.models.warp import warp
-from tests.interruption import digests
+from tests.interruption import command_line, digests
 from tests.matrix_cases import N_TEST, PRETRAINING, TASKS, arguments_of
-from tests.two_processes import clean_environment
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,19 +35,6 @@ class SyncedLayers(Callback):
         synced = sum(isinstance(m, torch.nn.SyncBatchNorm) for m in norms)
         if trainer.is_global_zero:
             (Path(trainer.default_root_dir) / "batch_norms.txt").write_text(f"{synced} {len(norms) - synced}")
-
-
-def command(given, interrupt_at=""):
-    """The command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gaze_lightning", *given],
-        env=clean_environment(INTERRUPT_AT=interrupt_at),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == (-signal.SIGKILL if interrupt_at else 0), done.stderr[-3000:]
 
 
 def arguments(experiment, folder, *more):
@@ -76,14 +59,23 @@ def distance(a, b):
     return math.sqrt(sum(float((a[key].double() - b[key].double()).square().sum()) for key in keys))
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--config=trainer/gpu"],
+        ["--trainer.precision=bf16-mixed"],
+        ["--trainer.precision=bf16-mixed", "--acceleration.compile=true"],
+    ],
+)
 @pytest.mark.parametrize("experiment", TASKS.values())
-def test_task_trains_and_tests(experiment, precision, tmp_path, recwarn):
-    main(arguments(experiment, tmp_path, f"--trainer.precision={precision}"))
+def test_task_trains_and_tests(experiment, options, tmp_path, recwarn):
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    main(arguments(experiment, tmp_path, *options))
     run = tmp_path / "run"
     assert json.loads((run / "results.json").read_text())["n"] == N_TEST
     assert all(value.isfinite().all() for value in weights(run).values() if value.is_floating_point())
-    assert torch.cuda.max_memory_allocated() > 0
+    assert torch.cuda.max_memory_allocated() > before
     assert (len(list(run.glob("cams/test/*.png"))) > 0) == (task_of(experiment) not in PRETRAINING)
     # ``deterministic: warn`` names what has no deterministic algorithm, and goes on
     assert not [w for w in recwarn if "CUBLAS_WORKSPACE_CONFIG" in str(w.message)]
@@ -92,10 +84,10 @@ def test_task_trains_and_tests(experiment, precision, tmp_path, recwarn):
 @pytest.mark.parametrize("experiment", TASKS.values())
 def test_resumed_run_is_close_to_the_uninterrupted_one(experiment, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    command(arguments(experiment, tmp_path, f"--run_dir={whole}"))
-    command(arguments(experiment, tmp_path, f"--run_dir={stopped}"), interrupt_at="batch_end 1 1")
+    command_line(arguments(experiment, tmp_path, f"--run_dir={whole}"))
+    command_line(arguments(experiment, tmp_path, f"--run_dir={stopped}"), interrupt_at="batch_end 1 1")
     start = weights(stopped)
-    command(["resume", "--run", str(stopped)])
+    command_line(["resume", "--run", str(stopped)])
     way = distance(weights(whole), start)
     assert way > 0
     assert distance(weights(whole), weights(stopped)) < TOLERANCE * way
@@ -104,7 +96,7 @@ def test_resumed_run_is_close_to_the_uninterrupted_one(experiment, tmp_path):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs: synchronised batch norm needs two")
 @pytest.mark.parametrize("experiment", TASKS.values())
 def test_two_gpus_stay_the_same(experiment, tmp_path):
-    command(arguments(experiment, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp"))
+    command_line(arguments(experiment, tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp"))
     run = tmp_path / "run"
     assert digests(run, 0) == digests(run, 1)
     assert json.loads((run / "results.json").read_text())["n"] == N_TEST
@@ -113,7 +105,7 @@ def test_two_gpus_stay_the_same(experiment, tmp_path):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs: synchronised batch norm needs two")
 def test_batch_norm_is_synchronised_on_two_gpus(tmp_path):
     layers = "--trainer.callbacks+=tests.test_gpu.SyncedLayers"
-    command(arguments(TASKS["byol"], tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", layers))
+    command_line(arguments(TASKS["byol"], tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", layers))
     synced, others = map(int, (tmp_path / "run" / "batch_norms.txt").read_text().split())
     assert synced > 0
     assert others == 0

@@ -18,11 +18,12 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from callbacks.gathering import all_ranks, patience
 from data_modules.errors import DataError
 from gaze_lightning import launch, run_folder
-from gaze_lightning.cli import GazeCLI, _shares_batch_statistics
+from gaze_lightning.cli import _shares_batch_statistics
 from gaze_lightning.commands.lost_processes import lost_process, lost_processes_end_the_command
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.main import _fit_arguments, main
 from gaze_lightning.processes import refuse_other_number
+from tests.built_only import BuiltOnly
 from tests.two_processes import clean_environment
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1"}
@@ -277,13 +278,6 @@ def test_processes_that_the_trainer_does_not_take_are_refused(started, devices, 
         return
     with pytest.raises(ConfigurationError, match=r"torchrun has started 4 process\(es\).*--trainer.num_nodes"):
         refuse_other_number(devices, nodes)
-
-
-class BuiltOnly(GazeCLI):
-    """Parse and build everything, run nothing."""
-
-    def _run_subcommand(self, subcommand):
-        pass
 
 
 class PreparedOnly(BuiltOnly):

@@ -4,15 +4,8 @@ import pytest
 import yaml
 
 from callbacks import StagedTraining
-from gaze_lightning.cli import GazeCLI
 from gaze_lightning.layers import GROUPS, ROOT, UnknownNameError, available, description, resolve, task_of
-
-
-class BuiltOnly(GazeCLI):
-    """Parse and build everything, run nothing."""
-
-    def _run_subcommand(self, subcommand):
-        pass
+from tests.built_only import BuiltOnly
 
 
 def _names(files):

@@ -16,12 +16,12 @@ from pytorch_lightning.strategies import DDPStrategy
 from callbacks import Preemption, Provenance
 from gaze_lightning import run_folder, slurm
 from gaze_lightning.checkpoint_io import AtomicCheckpointIO
-from gaze_lightning.cli import GazeCLI
 from gaze_lightning.commands.sweep_check import ParsedOnly
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.layers import ROOT
 from gaze_lightning.main import _fit_arguments, main
 from gaze_lightning.sync_batch_norm import SyncBatchNorm
+from tests.built_only import BuiltOnly
 from tests.slurm_tasks import environment, stand_in_scontrol
 
 
@@ -86,14 +86,7 @@ def test_trainer_slurm_without_srun_ends_with_status_2_and_leaves_nothing(phanto
         )
     assert stop.value.code == 2
     assert "put srun before the command" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("slurm-*"))
-
-
-class BuiltOnly(GazeCLI):
-    """Parse and build everything, run nothing."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("shared", [False, True])
