@@ -38,7 +38,7 @@ LAYERS := --config $(EXP) --config data/$(DATA) --config trainer/$(TRAINER) --co
 	$(if $(PRETRAINED),'--model.init_args.pretrained=$(PRETRAINED)') \
 	$(if $(SEED),--seed_everything=$(SEED)) $(if $(filter-out 1,$(THREADS)),--threads=$(THREADS))
 
-# A misspelt variable or target must not pass in silence.
+# A variable or target that is misspelt, or a variable that the target does not take, must not pass in silence.
 KNOWN := EXP DATA DATA_ROOT SETTING SEED TRAINER LOGGER RUN CKPT IMAGES ROOT PRETRAINED SWEEP ID COUNT ONLY BENCH ARGS VENV PYTHON THREADS MAKEFLAGS SHELL
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN),$(GIVEN))
@@ -46,7 +46,29 @@ ifneq ($(UNKNOWN),)
 $(error no variable is called $(UNKNOWN); there are: $(filter-out MAKEFLAGS SHELL,$(KNOWN)))
 endif
 
-.PHONY: help install known-experiment train resume test-model predict check-data cache relations preview phantom sweep agent list test test-fast lint format typecheck bench matrix clean
+TARGETS := help install known-experiment train resume test-model predict check-data cache relations preview phantom sweep agent list test test-fast lint format typecheck bench matrix clean
+.PHONY: $(TARGETS)
+
+ALL_TAKE := ARGS VENV PYTHON THREADS MAKEFLAGS SHELL
+TAKES_known-experiment := EXP
+TAKES_train := EXP DATA DATA_ROOT SETTING SEED TRAINER LOGGER PRETRAINED
+TAKES_resume := RUN
+TAKES_test-model := RUN CKPT
+TAKES_predict := RUN CKPT IMAGES
+TAKES_check-data := EXP DATA DATA_ROOT SETTING
+TAKES_cache := $(TAKES_check-data)
+TAKES_relations := $(TAKES_check-data)
+TAKES_preview := $(TAKES_check-data)
+TAKES_phantom := ROOT
+TAKES_sweep := SWEEP SEED $(TAKES_check-data)
+TAKES_agent := ID COUNT DATA_ROOT TRAINER PRETRAINED
+TAKES_bench := BENCH
+TAKES_matrix := ONLY
+TAKEN := $(ALL_TAKE) $(foreach goal,$(MAKECMDGOALS),$(if $(filter $(goal),$(TARGETS)),$(TAKES_$(goal)),$(KNOWN)))
+IGNORED := $(filter-out $(TAKEN),$(GIVEN))
+ifneq ($(and $(MAKECMDGOALS),$(IGNORED)),)
+$(error make $(MAKECMDGOALS) would ignore $(IGNORED); it takes: $(filter-out MAKEFLAGS SHELL,$(sort $(TAKEN))))
+endif
 
 help: ## this text
 	@printf 'gaze_lightning: learning from eye gaze on chest X-rays\n\n'

@@ -1,13 +1,15 @@
 """Weights at the boundary of two stages, the same on all processes."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
+
+from gaze_lightning.same_on_all import same_on_all
 
 
 def take_weights(trainer: Trainer, pl_module: LightningModule, path: str, epoch: int | None, source: str) -> None:
@@ -65,19 +67,3 @@ def _load(pl_module: LightningModule, path: str, epoch: int | None) -> str:
         raise ValueError(f"{path} does not fit the model: {counts} ({names}, ...)")
     pl_module.load_state_dict(given, strict=True)
     return f"epoch {checkpoint['epoch']}, {counts}"
-
-
-def same_on_all(tensors: Iterable[Tensor]) -> None:
-    """Give the first process's values to all others; every process must call this.
-
-    Args:
-        tensors: the same ones in the same order on every process, on a device of the process group.
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    with torch.no_grad():
-        for tensor in tensors:
-            sent = tensor.detach().contiguous()  # channels_last tensors cannot be sent as they are
-            distributed.broadcast(sent, src=0)
-            tensor.copy_(sent)

@@ -32,10 +32,11 @@ from callbacks.stage_plan import StagePlan, stage_lengths
 from callbacks.stage_rate import group_rate, has_course, rate_factor
 from callbacks.stage_run import StageRun
 from callbacks.stage_table import stage_table, write_stages
-from callbacks.stage_weights import same_on_all, take_weights
+from callbacks.stage_weights import take_weights
 from callbacks.staged_checkpoint import epoch_is_complete
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.protocols import FollowsStages, HasLossTerms
+from gaze_lightning.same_on_all import same_on_all
 
 _WHY_NAN = "a validation without gaze, or with one outcome only, leaves such a value undefined"
 

@@ -1,8 +1,8 @@
 """Experiments on two processes and on one: are the ranks the same, the numbers, and the pictures?
 
 ``python -m tests.matrix`` does it for every experiment file with its own network (``make matrix``), the tests do it for
-one experiment per task with a tiny one. Two processes train and test; then one process tests the same checkpoint, and
-of some tasks that learn from gaze it validates it, which on two processes was done after the epoch of that checkpoint.
+one experiment per task with a tiny one. Two processes train and test; then one process tests the same checkpoint and
+validates it, which on two processes was done after the epoch of that checkpoint.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from gaze_lightning.layers import available, task_of
 from tests.interruption import digests
@@ -32,8 +31,6 @@ from tests.two_processes import Call, once, run_together
 
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 ONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
-VALIDATED = ("GGCAM", "MultiTaskUNet")
-"""Tasks whose validation is repeated on one process."""
 TOLERANCE = 1e-4
 """Of values: batches of another size round differently in float32, which can swap neighbours where ranks count."""
 
@@ -50,7 +47,7 @@ class Row:
         n: readings that the test counted on two processes, and on one.
         n_values: values of the test.
         difference: the largest absolute difference of a value between two processes and one, and the value's name.
-        validation: values of the validation by name, on two processes and on one; empty where it was not repeated.
+        validation: values of the validation by name, on two processes and on one.
         probability: the largest difference of a reading's probability.
         pictures: CAM pages of the test.
         pixels: the largest difference of their pixels, 0 to 255.
@@ -106,18 +103,12 @@ def calls_of(names: dict[str, str], folder: Path, tiny: bool = True, more: Seque
 
 
 def alone(name: str, folder: Path) -> None:
-    """Test in this process, into ``one/<name>`` of the folder, what two have trained; validate it where asked for."""
+    """Test and validate in this process, into ``one/<name>`` of the folder, what two have trained."""
     from gaze_lightning.main import main
 
     run = folder / "runs" / name
     main(["test", "--run", str(run), *ONE, f"--run_dir={folder / 'one' / name}"])
-    if _task(run) in VALIDATED:
-        main(["validate", "--run", str(run), *ONE, f"--run_dir={folder / 'one' / name}.validated"])
-
-
-def _task(run: Path) -> str:
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    return str(config["model"]["class_path"]).rpartition(".")[2]
+    main(["validate", "--run", str(run), *ONE, f"--run_dir={folder / 'one' / name}.validated"])
 
 
 def matrix_of_tasks(factory: pytest.TempPathFactory) -> Path:
@@ -148,8 +139,7 @@ def compare(name: str, experiment: str, folder: Path) -> Row:
     if not first or len(set(first.values())) < len(first):
         row.faults.append("an epoch changed nothing")
     _compare_results(row, two, one)
-    if _task(two) in VALIDATED:
-        _compare_validation(row, two, one.with_name(f"{name}.validated"))
+    _compare_validation(row, two, one.with_name(f"{name}.validated"))
     _compare_pictures(row, two / "cams" / "test", one / "cams" / "test")
     return row
 
@@ -187,6 +177,8 @@ def _compare_validation(row: Row, two: Path, one: Path) -> None:
         for table in tables
     )
     names = sorted({**first, **second})
+    if task_of(row.experiment) == "Cooperative":  # after a stage only its terms are validated, and summed
+        names = sorted({*first} - {"val/loss"})
     row.validation = {name: (first.get(name, math.inf), second.get(name, math.inf)) for name in names}
     for name, (a, b) in row.validation.items():
         if not abs(a - b) <= TOLERANCE:

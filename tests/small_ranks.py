@@ -18,7 +18,7 @@ FAILS_ON = (-1, 0, 1)
 
 
 def small_ranks(factory: pytest.TempPathFactory) -> Path:
-    """Folders ``relations <rank>``, ``staged <kind>``, ``contrastive``, ``multi_task``, ``report``; ``out.txt``."""
+    """Folders ``relations <rank>``, ``staged <kind>``, ``contrastive``, ``multi_task``, ``report`` ...; ``out.txt``."""
 
     def make(folder: Path) -> None:
         calls: list[Call] = []
@@ -35,6 +35,7 @@ def small_ranks(factory: pytest.TempPathFactory) -> Path:
             options = {"folder": str(folder / "multi_task"), "devices": 2, "contrastive": contrastive}
             calls.append(("tests.multi_task_step:step", options))
         calls.append(("tests.report_ranks:report", {"folder": str(folder / "report")}))
+        calls.append(("tests.pretrained_ranks:read", {"folder": str(folder / "pretrained")}))
         for _, options in calls:
             Path(options["folder"]).mkdir(exist_ok=True)
         out, error = run_together(folder, calls)

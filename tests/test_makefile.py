@@ -50,3 +50,18 @@ def test_resume_without_a_run_exits_2_and_with_one_goes_on_in_it(installed):
     done = _make("-s", "resume", installed, "RUN=runs/my run", "ARGS=--trainer.devices=1")
     assert done.returncode == 0, done.stderr
     assert "-m|gaze_lightning|resume|--run|runs/my run|--trainer.devices=1|" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "ignored"),
+    [
+        (["agent", "ID=a/b/c", "DATA=reflacx"], "make agent would ignore DATA"),
+        (["resume", "RUN=runs/x", "TRAINER=auto"], "make resume would ignore TRAINER"),
+        (["test", "EXP=ggcam_resnet50"], "make test would ignore EXP"),
+    ],
+)
+def test_a_variable_that_the_target_does_not_take_is_refused(installed, given, ignored):
+    done = _make("-s", installed, *given)
+    assert done.returncode == 2
+    assert ignored in done.stderr
+    assert "it takes: ARGS" in done.stderr

@@ -6,15 +6,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import pandas as pd
 import pytest
 
 from gaze_lightning.layers import available, task_of
 from tests import matrix as command
-from tests.matrix import VALIDATED, Row, compare, matrix_of_tasks, table_of
+from tests.matrix import Row, compare, matrix_of_tasks, table_of
 from tests.matrix_cases import N_TEST, PRETRAINING, TASKS
 from tests.two_processes import once
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+
+VALIDATED = {
+    "GGCAM": ("val/loss", "val/classification_loss", "val/gaze_mse"),
+    "MultiTaskUNet": ("val/loss", "val/classification_loss", "val/saliency_cc"),
+    "Cooperative": ("val/fusion_loss", "val/auroc_macro", "val/saliency_cc"),
+} | dict.fromkeys(PRETRAINING, ("val/effective_rank", "val/knn_accuracy"))
+"""Values of the validation that must have been compared; of classifiers three others."""
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +47,8 @@ def test_two_processes_are_one_model_and_give_the_numbers_and_pictures_of_one_pr
     drawn = {path.name for path in run.glob("cams/*")}
     pictured = task_of(row.experiment) not in PRETRAINING
     assert drawn == ({"test", *(f"epoch_{epoch:03d}" for epoch in range(1, row.epochs, 2))} if pictured else set())
-    if task_of(row.experiment) in VALIDATED:
-        of_gaze = {"GGCAM": "val/gaze_mse", "MultiTaskUNet": "val/saliency_cc"}[task_of(row.experiment)]
-        assert {"val/loss", "val/classification_loss", "val/auroc_macro", of_gaze} <= set(row.validation)
+    own = VALIDATED.get(task_of(row.experiment), ("val/loss", "val/classification_loss", "val/cam_cc"))
+    assert {*own, "val/knn_auroc_macro" if not pictured else "val/auroc_macro"} <= set(row.validation)
     files = {"moco": "relations.png", "attention": "attention/evolution.png", "batch_stack": "attention/map.png"}
     assert (run / files.get(name, "metrics.csv")).is_file()
 
@@ -58,6 +66,19 @@ def _content(change):
     return rewrite
 
 
+def _swapped(path):
+    table = pd.read_csv(path, dtype=str)
+    columns = [name for name in table if name.startswith("prob_")]
+    table.loc[[0, 1], columns] = table.loc[[1, 0], columns].to_numpy()
+    table.to_csv(path, index=False)
+
+
+def _worse(path):
+    table = pd.read_csv(path)
+    table["val/auroc_macro"] -= 0.5
+    table.to_csv(path, index=False)
+
+
 def _darker(path):
     cv2.imwrite(str(path), cv2.imread(str(path)) // 2)
 
@@ -66,6 +87,8 @@ CHANGES = {
     "the ranks differ after epochs 1": ("runs/classifier/digest_1.txt", _lines(lambda x: [x[0], "1 ?"])),
     "an epoch changed nothing": ("runs/classifier/digest_0.txt", _lines(lambda x: [x[0], f"1 {x[0].split()[1]}"])),
     "on one process the predictions are not of": ("one/classifier/predictions.csv", _lines(lambda x: x[:-1])),
+    "a reading's probability differs": ("one/classifier/predictions.csv", _swapped),
+    "val/auroc_macro of epoch": ("one/classifier.validated/metrics.csv", _worse),
     "34 and 33 readings were counted": ("runs/classifier/results.json", _content(lambda x: x.update(n=34))),
     "nll differs by 1": ("one/classifier/results.json", _content(lambda x: x["metrics"]["nll"].update(value=-10.0))),
     "nll differs by inf": ("one/classifier/results.json", _content(lambda x: x["metrics"]["nll"].update(value=None))),
@@ -75,9 +98,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("fault", CHANGES)
 def test_the_comparison_finds_what_differs(matrix, tmp_path, fault):
-    for part in ("runs", "one"):
-        source = matrix / part / "classifier"
-        shutil.copytree(source, tmp_path / part / "classifier", ignore=shutil.ignore_patterns("*.ckpt"))
+    for folder in ("runs/classifier", "one/classifier", "one/classifier.validated"):
+        shutil.copytree(matrix / folder, tmp_path / folder)
     shutil.copy(matrix / "runs" / "classifier.seconds", tmp_path / "runs")
     assert not compare("classifier", TASKS["classifier"], tmp_path).faults
     file, change = CHANGES[fault]

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,6 +185,20 @@ def test_validation_losses_count_known_labels_alike_however_they_fall_into_batch
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
     if make is classifier:
         assert found[0][1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_validation_loss_that_is_no_number_shows(tmp_path, monkeypatch):
+    task, losses = classifier().eval(), Classifier.losses
+
+    def broken(task, terms, batch, logits, maps):
+        found = losses(task, terms, batch, logits, maps)
+        return found if batch["sample_id"][0] == "s0-0" else replace(found, total=found.total * math.nan)
+
+    monkeypatch.setattr(Classifier, "losses", broken)
+    run = trainer(tmp_path)
+    run.validate(task, loader([make_batch(4, 0), make_batch(4, 1)]), verbose=False)
+    assert math.isnan(run.callback_metrics["val/loss"])
+    assert math.isfinite(run.callback_metrics["val/classification_loss"])
 
 
 def test_without_any_gaze_the_validation_loss_of_ggcam_is_that_of_classification(tmp_path):

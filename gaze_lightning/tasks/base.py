@@ -15,6 +15,7 @@ from gaze_lightning.batch import Batch
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.privacy import opaque_id
 from gaze_lightning.protocols import LabelType
+from gaze_lightning.same_on_all import same_on_all
 
 OptimizerName = Literal["adam", "adamw", "sgd", "lars"]
 ScheduleName = Literal["constant", "one_cycle", "cosine"]
@@ -107,10 +108,14 @@ class GazeTask(LightningModule):
         self._reads_weights = False
 
     def on_fit_start(self) -> None:
-        """Called by Lightning; reads the weights from which to start, unless a checkpoint has brought some."""
+        """Called by Lightning; reads the weights from which to start, unless a checkpoint has brought some.
+
+        DDP has made the processes alike before; the file of the first one counts.
+        """
         if self._reads_weights:
             self._reads_weights = False
             self.read_weights()
+            same_on_all([*self.parameters(), *self.buffers()])
 
     def check_loss_terms(self, terms: frozenset[str]) -> None:
         """Raise ``ValueError`` where the method cannot use this choice of its terms; methods override it."""

@@ -98,7 +98,8 @@ class Classifier(GazeTask):
         network = Backbone(backbone, in_chans, False, output_stride, mean, std, divide_by_max, channels_last)
         self.model = CAMClassifier(network, len(class_names), cam_scale)
         self.classification_loss = ClassificationLoss(label_type)
-        self.val_classification, self.val_rest = MeanMetric(), MeanMetric()
+        # a loss that is no number must show, and not be left out of the mean
+        self.val_classification, self.val_rest = MeanMetric(nan_strategy=math.nan), MeanMetric(nan_strategy=math.nan)
         self.val_report = ClassificationReport(class_names, label_type)
         self.val_cam_cc = CorrelationCoefficient()
         self.train_gaze_mse, self.val_gaze_mse = MeanMetric(), MeanMetric()

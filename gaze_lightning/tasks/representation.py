@@ -15,6 +15,7 @@ from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.metrics import ClassificationReport, EmbeddingHealth, NearestNeighbours
 from gaze_lightning.models import Embedder
 from gaze_lightning.protocols import LabelType, OffersTwoViews
+from gaze_lightning.same_on_all import same_on_all
 from gaze_lightning.tasks.base import GazeTask, OptimizerName, ScheduleName
 from gaze_lightning.tasks.reference_bank import ReferenceBank
 
@@ -116,6 +117,8 @@ class RepresentationTask(GazeTask):
         """Called by Lightning; features of the reference films by the network as it is now."""
         if not self.class_names:
             return
+        # after a training step each process has statistics of its own; DDP evens them out in the first validation step
+        same_on_all(self.model.buffers())
         most = self.trainer.num_sanity_val_steps if self.trainer.sanity_checking else math.inf
         self._neighbourhood = self._voters(self._reference("train", self._reference_films, most))
 
