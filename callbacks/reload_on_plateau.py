@@ -23,7 +23,8 @@ class ReloadOnPlateau(Callback):
     The decision falls at the end of validation, the reload at the start of the next epoch, so that no checkpoint pairs
     one epoch's score with another's weights. Counts are epochs, however often validation runs: several validations in
     one epoch count once, one in two epochs counts for both. The best state is kept on the CPU and in checkpoints, which
-    makes those about twice as large but lets a resumed run continue the same way.
+    makes those about twice as large but lets a resumed run continue the same way. That the rule has ended the training
+    is kept there as well: what is resumed after that ends again before its first batch.
 
     In a training of several stages (``StagedTraining``) it starts afresh in every selecting stage and watches the value
     that the stage names. Only in the last of them does it end the training; the others end by their own rules.
@@ -76,6 +77,12 @@ class ReloadOnPlateau(Callback):
         if trainer.lr_scheduler_configs:
             raise ValueError("ReloadOnPlateau sets the learning rate: set the task's schedule to constant")
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a resumed training again that the rule has ended before: Lightning does not remember that."""
+        if self._ended:
+            rank_zero_info(f"plateau of {self.monitor} (best {self._best:g}): the training has ended before")
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch.
 
@@ -98,16 +105,14 @@ class ReloadOnPlateau(Callback):
         self._since_best += passed
         self._since_cut += passed
         if self._since_best >= self.stop_patience and self._may_end:
-            rank_zero_info(f"no better {self.monitor} in {self._since_best} epochs: training ends")
-            trainer.should_stop = True
+            self._end(trainer, f"no better {self.monitor} in {self._since_best} epochs")
         elif self._since_cut > self.patience:
             self._since_cut, self._cut = 0, True
             rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
             if max(rates) * self.factor < self.min_lr:
                 self._cut = self._may_end
                 if self._may_end:
-                    rank_zero_info(f"the learning rate would fall below {self.min_lr:g}: training ends")
-                    trainer.should_stop = True
+                    self._end(trainer, f"the learning rate would fall below {self.min_lr:g}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Carry out a cut that the last validation decided."""
@@ -130,19 +135,24 @@ class ReloadOnPlateau(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counterpart of ``state_dict``."""
+        state = {"counted": None, "ended": False} | state_dict
         for name in _STATE:
-            setattr(self, f"_{name}", state_dict.get(name) if name == "counted" else state_dict[name])
+            setattr(self, f"_{name}", state[name])
+
+    def _end(self, trainer: Trainer, reason: str) -> None:
+        rank_zero_info(f"{reason}: training ends")
+        self._ended = trainer.should_stop = True
 
     def _forget(self) -> None:
         self._best = math.inf if self.mode == "min" else -math.inf
         self._since_best = self._since_cut = 0
         self._counted = None
-        self._cut = False
+        self._cut = self._ended = False
         self._weights = None
         self._optimizers = []
 
 
-_STATE = ("best", "since_best", "since_cut", "counted", "cut", "weights", "optimizers")
+_STATE = ("best", "since_best", "since_cut", "counted", "cut", "ended", "weights", "optimizers")
 
 
 def _to_cpu(state: Any) -> Any:

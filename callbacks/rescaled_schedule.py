@@ -5,6 +5,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 
@@ -23,17 +24,19 @@ class RescaledSchedule(Callback):
         self._now: dict[str, int] = {}
         self._before: dict[str, int] = {}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps of the whole training, before an early end of one of its stages makes it shorter."""
+        steps = trainer.estimated_stepping_batches if _stepwise(trainer) else math.inf
+        self._now = {"processes": trainer.world_size, "steps": int(steps)} if 0 < steps < math.inf else {}
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the schedules where they belong."""
-        configs = [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
-        steps = trainer.estimated_stepping_batches if configs else math.inf
-        if not 0 < steps < math.inf:
-            return
-        self._now = {"processes": trainer.world_size, "steps": int(steps)}
         before, self._before = self._before, {}
-        if not before or before["processes"] == trainer.world_size or before["steps"] == self._now["steps"]:
+        if not before or not self._now or before["processes"] == trainer.world_size:
             return
-        for config in configs:
+        if before["steps"] == self._now["steps"]:
+            return
+        for config in _stepwise(trainer):
             if isinstance(config.scheduler, LRScheduler):
                 rescale(config.scheduler, before["steps"], self._now["steps"])
         rank_zero_info(
@@ -48,6 +51,10 @@ class RescaledSchedule(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember them until the training starts."""
         self._before = dict(state_dict)
+
+
+def _stepwise(trainer: Trainer) -> list[LRSchedulerConfig]:
+    return [config for config in trainer.lr_scheduler_configs if config.interval == "step"]
 
 
 def rescale(scheduler: LRScheduler, before: int, now: int) -> None:

@@ -16,7 +16,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
@@ -37,6 +37,9 @@ __all__ = ["GazeCLI", "SaveResolvedConfig", "callbacks", "data_modules", "tasks"
 
 _SIZES = "staged_training.sizes"
 _FROM_DATA = ("class_names", "label_type")  # the data tell them to the model; nobody gives them
+_LOCAL_OR_GUARDED = (CSVLogger, TensorBoardLogger, GuardedWandbLogger)
+_LOGGERS = ("pytorch_lightning.loggers.", "lightning.pytorch.loggers.")
+_ABSTRACT = ".logger"  # the module of the class that users make their own from
 _UNWANTED = ("litlogger", "litmodels", "TPU available")
 
 
@@ -88,6 +91,20 @@ def _shares_batch_statistics(config: Namespace, cuda: bool) -> bool:
     if not (cuda and config.trainer.accelerator != "cpu" and "ddp" in str(config.trainer.strategy)):
         return False
     return bool(getattr(locate(config.model.class_path), "shares_batch_statistics", False))
+
+
+def _refuse_sender(class_path: str) -> None:
+    """Refuse a logger of Lightning's that sends elsewhere, or one made from it; a user's own may do as it likes."""
+    logger = locate(class_path)
+    if not isinstance(logger, type) or issubclass(logger, _LOCAL_OR_GUARDED):
+        return
+    modules = [base.__module__ for base in logger.__mro__]
+    if any(module.startswith(_LOGGERS) and not module.endswith(_ABSTRACT) for module in modules):
+        raise ConfigurationError(
+            f"{class_path} sends what it is given, be it paths, ids or pictures, to a service. There are CSVLogger, "
+            "TensorBoardLogger, and for W&B gaze_lightning.guarded_wandb.GuardedWandbLogger (LOGGER=csv, tensorboard, "
+            "wandb)."
+        )
 
 
 class SaveResolvedConfig(SaveConfigCallback):
@@ -225,6 +242,11 @@ class GazeCLI(LightningCLI):
         if config.trainer.devices == slurm.DEVICES:
             gpus = None if config.trainer.accelerator == "cpu" else torch.cuda.device_count()
             self._placement = slurm.devices_and_nodes(gpus)
+            if gpus is not None and gpus > self._placement["devices"]:
+                rank_zero_warn(
+                    f"this task sees {gpus} GPUs and SLURM runs {self._placement['devices']} task(s) per node: the "
+                    f"other GPUs do nothing. One task per GPU: --ntasks-per-node={gpus}"
+                )
         self.run_folder = self._choose_run_folder(config)
         if config.trainer.accelerator == "auto" and not torch.cuda.is_available():
             config.trainer.accelerator = "cpu"  # Apple's MPS has no float64, which maps and metrics are computed in
@@ -242,7 +264,8 @@ class GazeCLI(LightningCLI):
             config.checkpoint.dirpath = str(self.run_folder / "checkpoints")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
         for logger in (logger for logger in loggers if isinstance(logger, Namespace)):
-            if "save_dir" in logger.init_args:
+            _refuse_sender(logger.class_path)
+            if "save_dir" in logger.get("init_args", ()):
                 logger.init_args.save_dir = str(self.run_folder)
             if locate(logger.class_path) is GuardedWandbLogger:
                 given = logger.init_args
@@ -312,9 +335,4 @@ class GazeCLI(LightningCLI):
                     job_type="train" if self.config.subcommand == "fit" else self.config.subcommand,
                     open_data=getattr(self.datamodule, "open_data", False) is True,
                     source=str(getattr(self.datamodule, "data_note", type(self.datamodule).__name__)),
-                )
-            elif isinstance(logger, WandbLogger):
-                raise ConfigurationError(
-                    "Lightning's WandbLogger sends paths, code and pictures of any source. Use gaze_lightning."
-                    "guarded_wandb.GuardedWandbLogger, or the layer logger/wandb (LOGGER=wandb)."
                 )

@@ -19,8 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.evaluation.files import replacing
-from gaze_lightning.guarded_wandb_run import PERMISSION, guarded_run, refuse, refuse_pictures
-from gaze_lightning.shareable_configuration import shareable_configuration
+from gaze_lightning.guarded_wandb_run import PERMISSION, guarded_run, refuse, refuse_defaults, refuse_pictures
 
 _STATE = "wandb_run.json"
 _RECORD = "cloud_upload_acknowledged.txt"
@@ -52,7 +51,8 @@ class GuardedWandbLogger(WandbLogger):
         acknowledgement: who allows that, and why; kept on this machine, beside the run.
 
     Raises:
-        ConfigurationError: one of the last two without the other, or W&B is not installed.
+        ConfigurationError: one of the last two without the other, W&B is not installed, or it would send files of
+            settings (`refuse_defaults`).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GuardedWandbLogger(WandbLogger):
         self.refuse_unusable(log_images_to_cloud, acknowledgement)
         project = project or os.environ.get("WANDB_PROJECT") or "gaze_lightning"
         super().__init__(project=project, save_dir=save_dir, entity=entity, tags=tags)
-        del self._wandb_init["anonymous"]  # W&B no longer has it, and warns of it in every run
+        self._wandb_init.pop("anonymous", None)  # W&B no longer has it, and warns of it in every run
         self.acknowledgement = (acknowledgement or "").strip()
         self.best_of = dict(best_of or {})
         self.log_images_to_cloud = log_images_to_cloud
@@ -83,7 +83,7 @@ class GuardedWandbLogger(WandbLogger):
         """What the constructor refuses; by itself for the command line, whose parser hides the errors of constructors.
 
         Raises:
-            ConfigurationError: one without the other, or W&B is not installed.
+            ConfigurationError: one without the other, W&B is not installed, or it would send files of settings.
         """
         if log_images_to_cloud != bool((acknowledgement or "").strip()):
             raise ConfigurationError(
@@ -94,6 +94,7 @@ class GuardedWandbLogger(WandbLogger):
             raise ConfigurationError(
                 "LOGGER=wandb needs the package wandb: pip install 'gaze-lightning[wandb]', or choose LOGGER=csv."
             )
+        refuse_defaults()
 
     def prepare(self, *, experiment: str, job_type: str, open_data: bool, source: str) -> None:
         """Say what the run is.
@@ -117,7 +118,7 @@ class GuardedWandbLogger(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run of W&B, which is opened here; its methods are guarded as well.
+        """The `guarded_wandb_run.GuardedRun`, which is opened here.
 
         Raises:
             ConfigurationError: there is no account, W&B cannot be reached, or the folder belongs to another W&B run.
@@ -132,12 +133,12 @@ class GuardedWandbLogger(WandbLogger):
 
         Values that a sweep has set stay as they are.
         """
-        self._update_config(shareable_configuration(configuration))
+        self.experiment.update_config(configuration)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Called by Lightning with what a task has saved as hyper-parameters; filtered like the configuration."""
-        self._update_config(shareable_configuration(vars(params) if isinstance(params, Namespace) else params))
+        self.experiment.update_config(vars(params) if isinstance(params, Namespace) else params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -232,12 +233,6 @@ class GuardedWandbLogger(WandbLogger):
         self._save_state(state | {"id": run.id, "project": run.project, "entity": run.entity})
         self._record_acknowledgement()
         return run
-
-    def _update_config(self, values: dict[str, Any]) -> None:
-        config = self.experiment.config
-        if "WANDB_SWEEP_ID" in os.environ:
-            values = {name: value for name, value in values.items() if name not in config}
-        config.update(values, allow_val_change=True)
 
     def _best_so_far(self, name: str, value: float, mode: str) -> dict[str, float]:
         state = self._state()

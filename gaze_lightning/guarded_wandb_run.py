@@ -1,12 +1,15 @@
-"""A run of W&B in which only scalars and, with permission, pictures can be logged."""
+"""A run of W&B that takes only scalars, with permission pictures, and the filtered configuration."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import Tensor
 
 from gaze_lightning.errors import ConfigurationError
+from gaze_lightning.shareable_configuration import looks_like_id, shareable_configuration
 from gaze_lightning.wandb_package import import_wandb
 
 PERMISSION = (
@@ -32,26 +35,89 @@ _PRIVATE = {
     "x_save_requirements": False,
     "x_transaction_log_flush_interval": 1.0,  # seconds; a killed run goes on after its last checkpoint, not before
     "reinit": "create_new",  # leaves no global run, through which the guard could be walked around
+    # what the environment or a settings file of W&B's could add
+    "run_notes": "",
+    "run_tags": (),  # those of the logger replace it
+    "sagemaker_disable": True,
+    "launch": False,
 }
-_REFUSED = (
-    *("save", "alert", "watch", "log_code", "log_artifact", "upsert_artifact", "finish_artifact", "link_artifact"),
-    *("use_artifact", "log_model", "use_model", "link_model", "write_logs"),
-)
+_DEFAULTS = Path("config-defaults.yaml")
+_PATHS = "WANDB_CONFIG_PATHS"
 
 
-def guarded_run(options: Mapping[str, Any], pictures_allowed: bool) -> Any:
+class GuardedRun:
+    """What may be used of a run of W&B; anything else of it, to read or to set, raises `ConfigurationError`.
+
+    Args:
+        run: of W&B.
+        pictures_allowed: whether `log` takes pictures.
+    """
+
+    def __init__(self, run: Any, pictures_allowed: bool) -> None:
+        self._run, self._pictures_allowed = run, pictures_allowed
+
+    @property
+    def id(self) -> str:
+        """Id of the run."""
+        return str(self._run.id)
+
+    @property
+    def name(self) -> str | None:
+        """Name under which W&B shows the run."""
+        return self._run.name  # type: ignore[no-any-return]
+
+    @property
+    def project(self) -> str | None:
+        """Project of the run."""
+        return self._run.project  # type: ignore[no-any-return]
+
+    @property
+    def entity(self) -> str | None:
+        """User or team of the run."""
+        return self._run.entity  # type: ignore[no-any-return]
+
+    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        """Send scalars and, with permission, pictures.
+
+        Raises:
+            ConfigurationError: something else, or a name that looks like an id.
+        """
+        allowed = {key: _allowed(key, value, self._pictures_allowed) for key, value in data.items()}
+        self._run.log(allowed, step=step, commit=commit)
+
+    def update_config(self, configuration: Mapping[str, Any]) -> None:
+        """Send what of a configuration may leave; values that a sweep has set stay as they are."""
+        values = shareable_configuration(configuration)
+        if "WANDB_SWEEP_ID" in os.environ:
+            values = {name: value for name, value in values.items() if name not in self._run.config}
+        self._run.config.update(values, allow_val_change=True)
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """End the run."""
+        self._run.finish(exit_code)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # copy and pickle ask for such
+            raise AttributeError(name)
+        refuse(f"what {name} would send")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            refuse(f"{name} of the run")
+        super().__setattr__(name, value)
+
+
+def guarded_run(options: Mapping[str, Any], pictures_allowed: bool) -> GuardedRun:
     """Open a run of W&B.
 
     Args:
         options: of ``wandb.init``.
         pictures_allowed: whether ``log`` takes pictures.
 
-    Returns:
-        The run. Its ``log`` and what would send files raise `ConfigurationError` where something must not leave.
-
     Raises:
-        ConfigurationError: there is no account, or W&B cannot be reached.
+        ConfigurationError: there is no account, W&B cannot be reached, or it would add settings of its own.
     """
+    refuse_defaults()
     wandb = import_wandb()
     try:
         run = wandb.init(**options, settings=wandb.Settings(**_PRIVATE))
@@ -62,16 +128,22 @@ def guarded_run(options: Mapping[str, Any], pictures_allowed: bool) -> Any:
         ) from error
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    send = run.log
+    return GuardedRun(run, pictures_allowed)
 
-    def log(data: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        send({key: _allowed(key, value, pictures_allowed) for key, value in data.items()}, *args, **kwargs)
 
-    run.log = log
-    for name in _REFUSED:
-        if hasattr(run, name):
-            setattr(run, name, _refusal(name))
-    return run
+def refuse_defaults() -> None:
+    """Refuse files of which W&B would send the content, unfiltered, as configuration; it has no setting against them.
+
+    Raises:
+        ConfigurationError: there is one, or the variable that names one is set.
+    """
+    if _DEFAULTS.exists():
+        raise ConfigurationError(
+            f"W&B would send the content of {_DEFAULTS.absolute()} with every run: rename it, or start the command in "
+            "another folder."
+        )
+    if os.environ.get(_PATHS):
+        raise ConfigurationError(f"W&B would send the content of the files that {_PATHS} names: unset it.")
 
 
 def refuse(what: str, why: str = "only scalars and, with permission, pictures leave this machine") -> NoReturn:
@@ -88,6 +160,8 @@ def _allowed(key: str, value: Any, pictures_allowed: bool) -> Any:
     """The value as W&B gets it."""
     import wandb
 
+    if looks_like_id(key):
+        refuse(f"{key}, a name that looks like an id")
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, Real):
@@ -97,10 +171,3 @@ def _allowed(key: str, value: Any, pictures_allowed: bool) -> Any:
     if not pictures_allowed:
         refuse_pictures(key)
     return value
-
-
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refused(*args: Any, **kwargs: Any) -> NoReturn:
-        refuse(f"what {name} would send")
-
-    return refused

@@ -55,6 +55,11 @@ def stays_here(key: str, value: Any) -> bool:
     return shareable_configuration(nested) != {key: value}
 
 
+def looks_like_id(text: str) -> bool:
+    """Whether a text may hold the id of a patient, study or film."""
+    return _ID.search(text) is not None
+
+
 def _kept(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     named = {str(key): value for key, value in mapping.items()}
     return {
@@ -81,4 +86,4 @@ def _plain(key: str, value: Any) -> Any:
 def _text(value: str) -> str:
     if _METRIC.fullmatch(value):
         return value
-    return LOCAL if _PATH.search(value) or _ID.search(value) or len(value) > _LONGEST else value
+    return LOCAL if _PATH.search(value) or looks_like_id(value) or len(value) > _LONGEST else value

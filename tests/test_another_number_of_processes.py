@@ -7,9 +7,12 @@ import pytest
 import torch
 import torch.distributed
 import yaml
+from pytorch_lightning import Callback
 
+from callbacks import RescaledSchedule, Stage
 from callbacks.rescaled_schedule import rescale
 from gaze_lightning.processes import note_of_other_number
+from tests.staged_task import Tiny, checkpoint, run, task
 
 
 def _config(batch_size, accumulate=1, stage_size=None):
@@ -81,3 +84,48 @@ def test_a_rescaled_schedule_ends_where_one_of_that_length_ends(kind, now):
     fresh = walk(*schedule(now), now)
     assert went_on == pytest.approx(fresh[done:], abs=0.05 if now == 21 else 1e-9)
     assert went_on[-1] == pytest.approx(fresh[-1], abs=1e-9)
+
+
+class Stepwise(Tiny):
+    """Its schedule counts steps."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class Counts(Callback):
+    """The count of the schedule before each step."""
+
+    def __init__(self):
+        self.counts = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.counts.append(trainer.lr_scheduler_configs[0].scheduler.last_epoch)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 3:
+            trainer.save_checkpoint(f"{trainer.default_root_dir}/epoch_3.ckpt")
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+@pytest.mark.parametrize(("processes", "steps", "factor"), [(2, 24, 2), (2, 48, 1), (1, 24, 1)])
+def test_a_schedule_goes_on_at_the_same_share_of_the_planned_training_after_a_stage_that_ended_early(
+    tmp_path, processes, steps, factor
+):
+    """Planned are 8 epochs of 6 steps; the first stage ends after 2 of its 4 epochs, which leaves 6 epochs."""
+
+    def train(ckpt_path=None):
+        stages, watch = [Stage("a", 4, patience=1), Stage("b", 4)], Counts()
+        model = task(Stepwise, scores=[5, 1, 2, 3, 4, 5])
+        run(tmp_path, stages, model, 8, [RescaledSchedule(), watch, checkpoint(tmp_path)], ckpt_path)
+        return watch.counts
+
+    path = tmp_path / "epoch_3.ckpt"
+    assert train() == list(range(36))
+    stored = torch.load(path, weights_only=True)
+    assert stored["callbacks"]["RescaledSchedule"] == {"processes": 1, "steps": 48}
+    stored["callbacks"]["RescaledSchedule"] = {"processes": processes, "steps": steps}
+    torch.save(stored, path)
+    assert train(path) == [factor * 24 + step for step in range(12)]

@@ -8,7 +8,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from callbacks.reload_on_plateau import ReloadOnPlateau
+from callbacks import ReloadOnPlateau, Stage, StagedTraining
+from gaze_lightning.main import main
+from tests.interruption import assert_same_run, command_line
+from tests.staged_task import checkpoint, stages_json, task
+from tests.staged_task import run as train_stages
 
 warnings.filterwarnings("ignore", module="pytorch_lightning")
 
@@ -154,3 +158,90 @@ def test_a_schedule_beside_it_is_refused(tmp_path):
 def test_unusable_arguments_are_refused(options):
     with pytest.raises(ValueError, match="factor"):
         ReloadOnPlateau("val/loss", **options)
+
+
+ENDS = {"patience": {"patience": 40, "stop_patience": 2}, "rate": {"patience": 0, "min_lr": 5e-4}}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_what_is_resumed_after_the_rule_has_ended_it_trains_nothing(tmp_path, how):
+    scores, path = [1] + [2] * 9, tmp_path / "last.ckpt"
+
+    class Save(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(path)
+
+    whole, _ = run(tmp_path, scores, ReloadOnPlateau("val/loss", "min", **ENDS[how]), more=[Save()])
+    assert len(whole.ends) == 3
+    stored = torch.load(path, weights_only=True)
+    rest, trainer = run(tmp_path, scores, ReloadOnPlateau("val/loss", "min", **ENDS[how]), ckpt_path=path)
+    assert rest.starts == rest.ends == []
+    assert trainer.should_stop
+    weights = trainer.lightning_module.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in stored["state_dict"].items())
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_stage_that_the_rule_has_ended_is_finished_when_it_is_resumed_as_well(tmp_path, how):
+    def train(resume):
+        staged = StagedTraining([Stage("a", 3, select=False), Stage("b", 7)])
+        plateau = ReloadOnPlateau("val/score", "max", **ENDS[how])
+        last = tmp_path / "last.ckpt"
+        model, more = task(scores=[5] * 4 + [1] * 6), [checkpoint(tmp_path), plateau]
+        _, watch, _ = train_stages(tmp_path, None, model, 10, more, last if resume else None, staged=staged)
+        return staged.unfinished, stages_json(tmp_path), watch.step_rates
+
+    unfinished, rows, steps = train(resume=False)
+    assert unfinished is None
+    assert [row["epochs"] for row in rows] == [3, 3]
+    assert steps
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.ckpt")}
+    assert train(resume=True) == (None, rows, [])
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.ckpt")} == before
+
+
+class Flat(Callback):
+    """A validation value that never changes."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("val/flat", torch.tensor(0.0))
+
+
+@pytest.mark.slow
+def test_a_run_that_the_rule_has_ended_and_that_dies_in_its_test_is_only_tested_again(phantom_arguments, tmp_path):
+    run = tmp_path / "run"
+    own = [f"{__name__}.Flat", *(f"tests.interruption.{name}" for name in ("Interruption", "Digest", "Order"))]
+    rule = "{class_path: ReloadOnPlateau, init_args: {monitor: val/flat, mode: max, stop_patience: 2}}"
+    arguments = [
+        "--config=baseline_resnet18",
+        *phantom_arguments,
+        "--data.init_args.batch_size=4",
+        f"--data.init_args.cache_dir={tmp_path / 'cache'}",
+        "--data.init_args.image_size=[48,40]",
+        "--data.init_args.saliency_size=[24,20]",
+        "--model.init_args.backbone=test_resnet.r160_in1k",
+        "--model.init_args.output_stride=32",
+        "--model.init_args.schedule=constant",
+        "--staged_training.stages=[{name: part, epochs: 1, freeze: [model.backbone]}, {name: all}]",
+        "--trainer.limit_train_batches=2",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.max_epochs=6",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        f"--trainer.callbacks=[{', '.join([rule, *own])}]",
+    ]
+    command_line(["train", *arguments, f"--run_dir={run}"], interrupt_at="test_end 4")
+    kept = [*run.glob("checkpoints/*.ckpt"), *(run / f"{name}_0.txt" for name in ("digest", "order"))]
+    before = [path.read_bytes() for path in kept]
+    main(["resume", "--run", str(run)])
+    assert [path.read_bytes() for path in kept] == before
+    main(["train", *arguments, f"--run_dir={tmp_path / 'whole'}"])
+    assert_same_run(tmp_path / "whole", run)
+
+
+def test_a_checkpoint_without_word_of_an_end_is_of_a_training_that_goes_on():
+    plateau = ReloadOnPlateau("val/loss", "min")
+    state = plateau.state_dict()
+    del state["ended"]
+    plateau.load_state_dict(state)
+    assert not plateau.state_dict()["ended"]

@@ -54,6 +54,17 @@ def test_devices_and_nodes_are_those_of_the_step(step, given, expected):
     assert slurm.devices_and_nodes(gpus=4) == slurm.devices_and_nodes(gpus=None)
 
 
+def test_gpus_for_which_there_is_no_task_are_told(step, monkeypatch, phantom_arguments, tmp_path):
+    step()
+    monkeypatch.setenv("GAZE_LIGHTNING_RUN_DIR", "")  # restored after the test
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr(BuiltOnly, "instantiate_classes", lambda self: self.before_instantiate_classes())
+    monkeypatch.setattr(BuiltOnly, "after_instantiate_classes", lambda self: None)
+    arguments = ["--config=baseline_resnet18", "--config=trainer/slurm", *phantom_arguments, f"--runs={tmp_path}"]
+    with pytest.warns(UserWarning, match="sees 4 GPUs and SLURM runs 1 task.*--ntasks-per-node=4"):
+        BuiltOnly(["fit", *_fit_arguments(arguments)])
+
+
 @pytest.mark.parametrize(
     ("given", "without", "gpus", "message"),
     [

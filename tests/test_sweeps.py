@@ -7,7 +7,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 import pytest
 import yaml
@@ -16,7 +16,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 wandb = pytest.importorskip("wandb")
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args  # noqa: E402
+from wandb.sdk.sweeps import SweepNotFoundError  # noqa: E402
 
+from gaze_lightning.commands import agent as agent_module  # noqa: E402
 from gaze_lightning.commands import sweep_check  # noqa: E402
 from gaze_lightning.commands.agent import trial  # noqa: E402
 from gaze_lightning.commands.sweep_check import ParsedOnly, value_at  # noqa: E402
@@ -288,6 +290,21 @@ def test_a_rate_of_a_stage_that_does_not_exist_is_refused(one_parser, tmp_path, 
         (["agent", "a/b/c", "--config", "baseline_resnet50"], "the sweep says what is trained"),
         (["agent", "a/b/c", "--config", "trainer/none"], "no trainer layer"),
         (["agent", "a/b/c", "--run_dir=here"], "a folder of its own"),
+        *(
+            (["agent", "a/b/c", *given], f"{given[0].partition('=')[0].rstrip('+')} is none of the machine's")
+            for given in (
+                ["--trainer.logger=false"],
+                ["--trainer.logger", "false"],
+                ["--trainer.logger.init_args.best_of=null"],
+                ["--trainer.callbacks=[]"],
+                ["--trainer.callbacks+=EarlyStopping"],
+                ["--trainer={logger: false}"],
+                ["--experiment=mine"],
+                ["--staged_training.sizes.gaze.epochs=1"],
+                ["--checkpoint.monitor=val/loss"],
+            )
+        ),
+        *((["agent", sweep], f"{sweep}: a sweep is ID") for sweep in ("a/b/c/d", "a//c", "/c", "a/b/")),
         (["agent", "a/b/c", "--count", "0"], "--count 0"),
         (["agent", "a/b/c", "--launcher", "no_such_launcher -n 2"], "no such program"),
         (["trial", "--config", "ggcam_resnet50"], "use agent"),
@@ -299,6 +316,38 @@ def test_what_belongs_elsewhere_ends_with_status_2(arguments, message, one_parse
         main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("trainer: {devices: 2, logger: {class_path: CSVLogger}}", "trainer.logger.class_path"),
+        ("trainer: other.yaml", "trainer"),
+        ("checkpoint.monitor: val/loss", "checkpoint.monitor"),
+        ("experiment: mine", "experiment"),
+        ("data: {init_args: {root: /data}}\ntrainer: {devices: 2}\ncheckpointing: 1", None),
+        ("", None),
+    ],
+)
+def test_a_file_given_to_an_agent_says_nothing_of_what_the_sweep_says(text, key, tmp_path, capsys, monkeypatch):
+    file, asked = tmp_path / "mine.yaml", []
+    file.write_text(text)
+    monkeypatch.setattr(agent_module, "_run", lambda *args: asked.append(args) or [])
+    with pytest.raises(SystemExit) if key else nullcontext() as stop:
+        main(["agent", "c", "--config=trainer/gpu", "--config", str(file), "--data.init_args.batch_size=2"])
+    if key:
+        assert stop.value.code == 2
+        assert f"{file}: {key} is none of the machine's" in capsys.readouterr().err
+    assert len(asked) == (key is None)
+
+
+@pytest.mark.parametrize("error", [wandb.errors.CommError("gone"), SweepNotFoundError("gone")])
+def test_a_sweep_that_cannot_be_asked_or_was_deleted_ends_its_agent_with_status_2(error, capsys, monkeypatch):
+    monkeypatch.setattr(wandb, "agent", MagicMock(side_effect=error))
+    with patch.dict(os.environ), pytest.raises(SystemExit) as stop:
+        main(["agent", "a/b/c"])
+    assert stop.value.code == 2
+    assert "W&B: gone" in capsys.readouterr().err
 
 
 def test_one_misspelt_argument_of_a_trial_ends_it_with_status_2(local, monkeypatch, tmp_path, capsys):

@@ -1,10 +1,12 @@
 """What W&B would get, read from the transaction logs of real offline runs; and what it must never get."""
 
+import copy
 import csv
 import getpass
 import json
 import math
 import os
+import pickle
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +16,11 @@ import pytest
 import timm
 import torch
 import yaml
+from pytorch_lightning.loggers import CometLogger, Logger, WandbLogger
 from safetensors.torch import save_file
 
 from callbacks import Stage, StagedCheckpoint
+from gaze_lightning.cli import _refuse_sender
 from gaze_lightning.errors import ConfigurationError
 from gaze_lightning.guarded_wandb import GuardedWandbLogger
 from gaze_lightning.main import main
@@ -133,8 +137,8 @@ def test_the_inspection_finds_what_does_not_belong_there(logger_in):
     """Otherwise the test above would prove nothing."""
     logger = logger_in(open_data=True)
     logger.log_image("cams", [np.zeros((4, 4, 3), np.uint8)])
-    logger.experiment.config.update({"root": "/data/egd"})
-    logger.experiment.summary["who"] = "subject p10000032"
+    logger.experiment._run.config.update({"root": "/data/egd"})
+    logger.experiment._run.summary["who"] = "subject p10000032"
     finish(logger)
     found = findings(log_of(logger.save_dir), ["/data/egd", "p10000032"])
     for word in ("history: cams", "media/images", "config contains /data/egd", "who is 'subject p10000032'"):
@@ -172,6 +176,14 @@ def test_only_scalars_leave_by_any_way(logger_in, tmp_path, open_data):
         lambda: run.log_code(str(tmp_path)),
         lambda: run.watch(torch.nn.Linear(1, 1)),
         lambda: run.alert("title", "p1"),
+        lambda: run.log({"auroc_p10000032": 1.0}),
+        lambda: logger.log_metrics({"val/2d0a8a5c-1b2c3d4e-5f607182": 1.0}),
+        lambda: run.summary.update({"who": "p1"}),
+        lambda: run.config.update({"root": "p1"}),
+        lambda: setattr(run, "notes", "p1"),
+        lambda: setattr(run, "tags", ("p1",)),
+        lambda: setattr(run, "name", "p1"),
+        lambda: setattr(run, "anything_new", "p1"),
     ]
     pictures = [
         lambda: logger.log_image("film", [image]),
@@ -191,6 +203,57 @@ def test_only_scalars_leave_by_any_way(logger_in, tmp_path, open_data):
     assert len(films) == (3 if open_data else 0)
     assert math.isnan(row.pop("f"))
     assert row == {"a": 1, "b": 0.5, "c": 2.0, "d": 3.0, "e": True, "trainer/global_step": 7}
+
+
+def test_a_run_shows_what_it_is_takes_the_filtered_configuration_and_can_be_copied_and_pickled(logger_in, tmp_path):
+    logger = logger_in()
+    run = logger.experiment
+    run.update_config({"data": {"root": str(tmp_path), "p10000032": 1}, "lr": 0.1})
+    assert (run.name, run.project) == ("20261121-141507-3f2a", "gaze_lightning")
+    assert copy.copy(run).id == copy.deepcopy(run).id == run.id == pickle.loads(pickle.dumps(logger)).version  # noqa: S301
+    assert not hasattr(run, "_attach_id")
+    finish(logger)
+    assert configuration(records_of(log_of(logger.save_dir))) == {"data.root": LOCAL, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WANDB_NOTES": "p10000032", "WANDB_TAGS": "p10000032,other"},
+        {"SM_TRAINING_ENV": '{"root": "/p10000032"}', "TRAINING_JOB_NAME": "p10000032"},
+        {"WANDB_LAUNCH": "true", "WANDB_CONFIG": '{"root": "/p10000032"}'},
+    ],
+)
+@pytest.mark.parametrize("tags", [None, ["mine"]])
+def test_what_the_environment_would_add_is_not_sent(logger_in, monkeypatch, environment, tags):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    logger = logger_in(tags=tags)
+    logger.log_metrics({"val/loss": 1.0}, 0)
+    finish(logger)
+    path = log_of(logger.save_dir)
+    assert findings(path, ["p10000032"]) == []
+    (run,) = (record.run for record in records_of(path) if record.WhichOneof("record_type") == "run")
+    assert (run.notes, list(run.tags)) == ("", tags or [])
+    assert configuration(records_of(path)) == {}
+
+
+def test_files_of_settings_that_wandb_would_send_are_refused(logger_in, monkeypatch, tmp_path):
+    logger = logger_in()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "config-defaults.yaml"
+    file.write_text("root: {value: /data/p10000032}\n")
+    for use in (logger_in, lambda: logger.experiment):
+        with pytest.raises(ConfigurationError, match=f"{file}.*rename it"):
+            use()
+    file.unlink()
+    monkeypatch.setenv("WANDB_CONFIG_PATHS", "mine.yaml")
+    for use in (logger_in, lambda: logger.experiment):
+        with pytest.raises(ConfigurationError, match=r"WANDB_CONFIG_PATHS.*unset it"):
+            use()
+    monkeypatch.delenv("WANDB_CONFIG_PATHS")
+    finish(logger)
+    assert configuration(records_of(log_of(logger.save_dir))) == {}
 
 
 def test_pictures_need_an_option_and_a_written_acknowledgement(logger_in, tmp_path):
@@ -227,12 +290,60 @@ def test_the_command_ends_before_anything_is_made_if_one_of_the_two_is_missing(p
     assert not list(tmp_path.glob("run/*"))
 
 
-def test_lightnings_own_logger_is_refused(phantom_root, tmp_path, capsys):
+class OwnComet(CometLogger):
+    """Made from a logger of Lightning's that sends elsewhere."""
+
+
+class OwnLogger(Logger):
+    """A user's own; it notes that it was built."""
+
+    built = 0
+    name = version = None
+
+    def __init__(self):
+        super().__init__()
+        type(self).built += 1
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pytorch_lightning.loggers.WandbLogger", "pytorch_lightning.loggers.CometLogger", "MLFlowLogger"),
+        f"{__name__}.OwnComet",
+    ],
+)
+def test_lightnings_loggers_that_send_elsewhere_are_refused_before_any_is_built(phantom_root, tmp_path, capsys, name):
+    built = OwnLogger.built
+    loggers = f"--trainer.logger=[{{class_path: {__name__}.OwnLogger}}, {{class_path: {name}}}]"
     with pytest.raises(SystemExit) as end:
-        main(arguments(phantom_root, tmp_path, "--trainer.logger=pytorch_lightning.loggers.WandbLogger"))
+        main(arguments(phantom_root, tmp_path, loggers))
     assert end.value.code == 2
-    assert "GuardedWandbLogger" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{name.rpartition('.')[2]} sends" in error
+    assert "GuardedWandbLogger" in error
     assert not list(tmp_path.glob("run/*"))
+    assert OwnLogger.built == built
+
+
+def test_a_logger_whose_package_is_not_installed_is_refused_too():
+    with pytest.raises(ConfigurationError, match="LitLogger sends"):  # without it jsonargparse refuses it before
+        _refuse_sender("pytorch_lightning.loggers.LitLogger")
+
+
+def test_local_loggers_and_a_users_own_are_taken(phantom_root, tmp_path):
+    built = OwnLogger.built
+    local = [f"{{class_path: {name}, init_args: {{save_dir: .}}}}" for name in ("CSVLogger", "TensorBoardLogger")]
+    loggers = f"--trainer.logger=[{', '.join(local)}, {{class_path: {__name__}.OwnLogger}}]"
+    main(["fit", *arguments(phantom_root, tmp_path, loggers, "--trainer.max_epochs=1")[1:]])
+    assert OwnLogger.built == built + 1
+    assert list((tmp_path / "run").glob("**/metrics.csv"))
+    assert list((tmp_path / "run").glob("**/events.out.tfevents*"))
 
 
 def test_without_an_account_the_command_says_what_to_do(phantom_root, tmp_path, monkeypatch, capsys):
@@ -339,6 +450,17 @@ def test_what_a_sweep_has_set_stays(logger_in, monkeypatch, tmp_path):
     wandb.teardown()
     resumed = logger_in()  # by hand, outside the agent: the same run of the same project
     assert (resumed.experiment.id, resumed.experiment.project) == ("trial1", "own")
+
+
+def test_a_lightning_without_the_option_that_wandb_has_dropped_will_do(logger_in, monkeypatch):
+    build = WandbLogger.__init__
+
+    def built(self, **kwargs):
+        build(self, **kwargs)
+        del self._wandb_init["anonymous"]
+
+    monkeypatch.setattr(WandbLogger, "__init__", built)
+    assert "anonymous" not in logger_in()._wandb_init
 
 
 def test_other_processes_do_not_talk_to_wandb(logger_in, monkeypatch):

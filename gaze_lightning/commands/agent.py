@@ -7,9 +7,12 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+import yaml
 
 from gaze_lightning.commands.user_errors import user_errors_end_the_command
 from gaze_lightning.errors import ConfigurationError
@@ -21,20 +24,22 @@ _ARGUMENTS = "GAZE_LIGHTNING_TRIAL_ARGUMENTS"
 _LAUNCHER = "GAZE_LIGHTNING_TRIAL_LAUNCHER"
 _NOTES = "GAZE_LIGHTNING_TRIAL_NOTES"
 _ENDED_WELL = ("finished", "stopped")
+_OF_THE_SWEEP = ("experiment", "staged_training", "checkpoint", "trainer.logger", "trainer.callbacks")
 
 
 def agent(args: list[str]) -> None:
     """Ask W&B for trials of a sweep and run them one after the other, with this interpreter.
 
     What belongs to this machine (paths, devices) is given here. The trials find it in their environment, and it is not
-    sent to W&B. Where the sweep says something else, the sweep wins.
+    sent to W&B. Over it wins what the sweep says as ``--key=value``, sampled or fixed; it wins over the layers that the
+    sweep names. What is trained, selected and logged is refused here.
 
     Args:
         args: id of the sweep, options, and arguments that all trials on this machine have.
 
     Raises:
-        SystemExit: status 2 if W&B cannot be asked, 1 if a trial failed. Trials that the sweep stops early have not
-            failed.
+        SystemExit: status 2 if an argument cannot be used or W&B cannot be asked, 1 if a trial failed. Trials that the
+            sweep stops early have not failed.
     """
     parser = argparse.ArgumentParser(
         "gaze-lightning agent",
@@ -49,6 +54,9 @@ def agent(args: list[str]) -> None:
         options, local = parser.parse_known_args(args)
         if options.count is not None and options.count < 1:
             raise ConfigurationError(f"--count {options.count}: give a number from 1, or leave it out")
+        parts = options.sweep.split("/")
+        if len(parts) > 3 or not all(parts):  # wandb would print an error and end as if all were well
+            raise ConfigurationError(f"{options.sweep}: a sweep is ID, PROJECT/ID or ENTITY/PROJECT/ID")
         _check_local(local)
         failed = _run(options.sweep, options.count, local, options.launcher)
     if failed:
@@ -96,20 +104,37 @@ def trial(args: list[str]) -> None:
 
 
 def _check_local(local: Sequence[str]) -> None:
-    """Refuse what would make trials of one sweep different from each other, and what decides the folder."""
+    """Refuse what would hide trials, make those of one sweep different from each other, or decide their folder."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c", action="append", default=[])
     parser.add_argument("--run_dir")
-    options, _ = parser.parse_known_args(local)
+    options, rest = parser.parse_known_args(local)
     if options.run_dir is not None:
         raise ConfigurationError("--run_dir: each trial has a folder of its own; --runs says below which one")
     for name in options.config:
         if name in available() or (name.startswith(("data/", "setting/", "logger/")) and not Path(name).is_file()):
             raise ConfigurationError(f"--config {name}: the sweep says what is trained (sweep NAME --config {name})")
     try:
-        resolve(options.config)
+        files = resolve(options.config).files
     except UnknownNameError as error:
         raise ConfigurationError(str(error)) from error
+    given = [("--", one.removeprefix("--").partition("=")[0].rstrip("+")) for one in rest if one.startswith("--")]
+    given += [(f"{file}: ", key) for file in files for key in _keys(yaml.safe_load(file.read_text()))]
+    for where, key in given:
+        if any(f"{key}.".startswith(f"{own}.") or f"{own}.".startswith(f"{key}.") for own in _OF_THE_SWEEP):
+            raise ConfigurationError(
+                f"{where}{key} is none of the machine's: the sweep says what is trained, selected and logged "
+                f"({', '.join(_OF_THE_SWEEP)})"
+            )
+
+
+def _keys(content: Any, section: str = "") -> Iterator[str]:
+    """Dotted names of what the content of a configuration file sets."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _keys(value, f"{section}{key}.")
+    else:
+        yield section.rstrip(".")
 
 
 def _run(sweep_id: str, count: int | None, local: Sequence[str], launcher: str) -> list[str]:
@@ -119,9 +144,11 @@ def _run(sweep_id: str, count: int | None, local: Sequence[str], launcher: str) 
         Ids of the trials that failed.
 
     Raises:
-        ConfigurationError: W&B cannot be reached, or does not know the sweep.
+        ConfigurationError: W&B cannot be reached, or does not know the sweep, or no longer.
     """
     wandb = import_wandb()
+    from wandb.sdk.sweeps import SweepNotFoundError
+
     bin_folder = str(Path(sys.executable).parent)
     if shutil.which("python", path=bin_folder) is None:  # W&B starts "python", whichever PATH names first
         raise ConfigurationError(f"{bin_folder} has no python: run the agent from a virtual environment")
@@ -139,7 +166,7 @@ def _run(sweep_id: str, count: int | None, local: Sequence[str], launcher: str) 
         wandb.wandb_agent.socket = SimpleNamespace(gethostname=lambda: "agent")
         try:
             wandb.agent(sweep_id, count=count, forward_signals=True)
-        except wandb.Error as error:
+        except (wandb.Error, SweepNotFoundError) as error:
             raise ConfigurationError(
                 f"W&B: {error} (wandb login, WANDB_API_KEY; the sweep as ENTITY/PROJECT/ID)"
             ) from error
@@ -159,12 +186,11 @@ def _note(run_id: str, what: str) -> None:
 def _was_stopped(end: BaseException) -> bool:
     """Whether W&B has ended a trial: wandb interrupts the process, or the agent terminates it.
 
-    Lightning turns the interruption into an exit with status 1, the other one into an exit without a status.
+    Lightning turns the interruption into an exit with status 1, the other one into an exit without a status, to which
+    the command gives its own in the first process.
     """
     if isinstance(end, KeyboardInterrupt) or isinstance(end.__context__, KeyboardInterrupt):
         return True
-    if isinstance(end, SystemExit) and end.code is not None:
-        return False
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-    return isinstance(end, SIGTERMException)
+    return isinstance(end, SIGTERMException) or isinstance(end.__cause__, SIGTERMException)

@@ -1,6 +1,7 @@
 """``train``, ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from callbacks import StagedTraining
 from gaze_lightning.cli import GazeCLI
@@ -28,8 +30,12 @@ def run(command: str, args: list[str], images: str | None = None, resumed: Path 
         args: its arguments, with experiment names already resolved to files.
         images: ``predict`` only: folder of films to predict instead of the configured data.
         resumed: folder of an interrupted run, in which it goes on from its last checkpoint, or anew if there is none.
+
+    Raises:
+        SystemExit: status 2 for what cannot be used, 1 if another process has gone, 143 after SIGTERM.
     """
     with (
+        sigterm_ends_the_command(),
         user_errors_end_the_command(),
         lost_processes_end_the_command(),
         _no_empty_folder(),
@@ -44,6 +50,24 @@ def run(command: str, args: list[str], images: str | None = None, resumed: Path 
             # fast_dev_run leaves no best checkpoint: then the weights at hand are tested
             cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best or None, verbose=False)
     _farewell(cli.run_folder)
+
+
+@contextmanager
+def sigterm_ends_the_command() -> Iterator[None]:
+    """Exit with status 143, as a shell reports SIGTERM, where Lightning ends a run without a status.
+
+    Of several processes only the first one does. Launchers, and Lightning where it has started the others, kill all
+    processes when one ends with another status than 0, and the first one has its loggers to close.
+
+    Raises:
+        SystemExit: status 143, caused by Lightning's exception.
+    """
+    try:
+        yield
+    except SIGTERMException as end:
+        if not is_first_process():
+            raise
+        raise SystemExit(128 + signal.SIGTERM) from end
 
 
 def _stopped_early(cli: GazeCLI) -> bool:
