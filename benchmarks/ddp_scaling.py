@@ -7,7 +7,7 @@ most that this machine gives), and which share of that is left to a bare loop of
 (`benchmarks.bare_ddp`). A share of ours well below that would be the library making processes wait for each other. Runs
 are made in turns and the fastest of each kind counts. **It says nothing of GPUs**, where gradients travel by NCCL while
 they are computed, and a step takes milliseconds. Exit code 1 if a training took another number of steps than asked for.
-About a quarter of an hour on a free machine.
+About twenty minutes on a free machine.
 """
 
 import argparse
@@ -101,7 +101,7 @@ def bare_share(case: Case) -> float:
 def table(rows: list[dict[str, Any]]) -> Table:
     """Lay out the results."""
     result = Table(title="Images per second, through the command line", title_justify="left")
-    for column in ("network", *KINDS, "2 processes / 1", "of twice one beside another", "a bare DDP loop: of the same"):
+    for column in ("network", *KINDS, "ratio", "share", "bare share"):
         result.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
         one, apart, two = (row["best"][kind] for kind in KINDS)
@@ -120,6 +120,10 @@ def main(options: list[str] | None = None) -> int:
         rows = measure(Path(name), given.runs)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(rows))
+    console.print(
+        "ratio: 2 processes to 1. share: 2 processes of twice the speed beside another. bare share: what torch's DDP "
+        "leaves to a bare loop with the same network."
+    )
     load = os.getloadavg()[1]
     console.print(f"Two cores, gloo over loopback, one thread per process; mean load of the last 5 minutes {load:.1f}.")
     checks = {"every training took the steps that were asked for": all(row["right"] for row in rows)}
