@@ -61,3 +61,17 @@ def test_the_classifier_adds_one_weight_per_channel_and_class_and_one_bias_per_c
     logits, maps = classifier.eval()(torch.rand(2, 1, 96, 64))
     assert logits.shape == (2, 3)
     assert maps.shape == (2, 3, 3, 2)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_gradient_of_the_weight_has_its_memory_format_and_the_maps_do_not_depend_on_it(channels_last):
+    torch.manual_seed(0)
+    plain = CAMHead(8, 3, "sum")
+    head = CAMHead(8, 3, "sum", channels_last)
+    head.load_state_dict(plain.state_dict())
+    features = torch.rand(2, 8, 4, 5)
+    given = features.contiguous(memory_format=torch.channels_last) if channels_last else features
+    logits, maps = head(given)
+    logits.sum().backward()
+    assert head.weight.weight.grad.stride() == head.weight.weight.stride()
+    torch.testing.assert_close(maps, plain(features)[1])

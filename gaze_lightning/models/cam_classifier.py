@@ -21,7 +21,7 @@ class CAMClassifier(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, cam_scale: Literal["mean", "sum"]) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = CAMHead(backbone.num_features, num_classes, cam_scale)
+        self.head = CAMHead(backbone.num_features, num_classes, cam_scale, backbone.channels_last)
 
     def forward(
         self, image: Tensor, position: str | None = None, change: Callable[[Tensor], Tensor] | None = None

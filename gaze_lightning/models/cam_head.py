@@ -22,9 +22,13 @@ class CAMHead(nn.Module):
         in_features: channels ``C`` of the features.
         num_classes: number ``K`` of classes.
         scale: ``"mean"`` or ``"sum"``, see above.
+        channels_last: keep the weight in the memory format of the features, in which its gradient comes; DDP would copy
+            it, and warn.
     """
 
-    def __init__(self, in_features: int, num_classes: int, scale: Literal["mean", "sum"]) -> None:
+    def __init__(
+        self, in_features: int, num_classes: int, scale: Literal["mean", "sum"], channels_last: bool = False
+    ) -> None:
         super().__init__()
         if scale not in ("mean", "sum"):
             raise ValueError(f"cam_scale is {scale!r}: choose 'mean' (published) or 'sum'")
@@ -33,6 +37,8 @@ class CAMHead(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_classes))
         bound = 1 / math.sqrt(in_features)
         nn.init.uniform_(self.weight.weight, -bound, bound)
+        if channels_last:
+            self.weight = self.weight.to(memory_format=torch.channels_last)
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,9 @@ class DualEncoderUNet(nn.Module):
         self.decoder = UNetDecoder(backbone.num_features, skips=upwards, widths=(*upwards[1:], upwards[-1]))
         self.saliency_head = SaliencyHead(widths[0])
         seen = {"both": [backbone.num_features, widths[0]], "encoder": [backbone.num_features], "decoder": [widths[0]]}
-        self.linear_head = CAMHead(backbone.num_features, num_classes, scale="sum") if num_classes else None
+        self.linear_head = (
+            CAMHead(backbone.num_features, num_classes, "sum", backbone.channels_last) if num_classes else None
+        )
         self.fusion_head = FusionHead(seen[fusion_inputs], num_classes) if num_classes else None
         if backbone.channels_last:
             for part in (self.residual_encoder, self.decoder, self.saliency_head):
